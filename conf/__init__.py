@@ -1,0 +1,1 @@
+"""Shipped with mltrain; installed as mltrain.conf."""

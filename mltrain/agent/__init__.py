@@ -1,0 +1,1 @@
+"""Supervises any command on a node: template, workers, causes, restarts."""

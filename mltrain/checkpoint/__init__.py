@@ -1,0 +1,1 @@
+"""Durable checkpoints: snapshot, writer, manifest, reader. Usable alone."""

@@ -1,0 +1,1 @@
+"""Recipes: sources, composition, origins, checking, building. Free of torch."""

@@ -1,0 +1,1 @@
+"""Datasets on disk, their order, and the loader. Usable alone."""

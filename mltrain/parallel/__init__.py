@@ -1,0 +1,1 @@
+"""Where parameters live and how a step is computed (native.py: train_step, the second screen)."""

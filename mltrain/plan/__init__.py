@@ -1,0 +1,1 @@
+"""Memory and goodput before a run is queued."""

@@ -1,0 +1,1 @@
+"""The run directory: layout, ledger, pulse, outcome, provenance. Free of torch."""

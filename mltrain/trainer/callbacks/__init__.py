@@ -1,0 +1,1 @@
+"""Ready callbacks, one a file."""

@@ -1,0 +1,1 @@
+"""Digests, redaction, secrets, limits. Standard library only."""
