@@ -1,0 +1,72 @@
+"""The `mltrain` command: finds the verb, imports only what that verb needs, and turns every error into one or two lines and an exit code."""
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+from mltrain.errors import INTERRUPTED, MltrainError
+
+# verb -> (module in mltrain.cli, one line for --help). A verb is a function of that module that takes its arguments and returns an exit code.
+VERBS = {
+    "launch": ("run", "check a recipe, then train it (recipe=NAME key=value ...)"),
+    "check": ("run", "find every mistake in a recipe before anything runs"),
+    "recipes": ("recipes", "list, show or copy recipes"),
+    "data": ("data", "prepare, inspect or verify a dataset"),
+    "status": ("jobs", "what runs, and how far it is"),
+    "logs": ("jobs", "what a run printed, by rank"),
+    "cancel": ("jobs", "stop a run after saving its state"),
+    "resume": ("jobs", "go on where a run stopped"),
+    "checkpoint": ("checkpoints", "list, verify or digest the checkpoints of a run"),
+    "agent": ("agent", "run any command on N workers and restart them when one dies (like torchrun)"),
+    "doctor": ("doctor", "look at this machine and this installation"),
+    "worker": ("worker", ""),                  # started by the agent
+}
+
+
+def usage() -> str:
+    width = max(map(len, VERBS))
+    rows = "\n".join(f"  {verb:{width}}  {text}" for verb, (_, text) in VERBS.items() if text)
+    return f"""usage: mltrain VERB ...     (mltrain VERB --help explains one)
+
+{rows}
+
+start here:
+  mltrain launch recipe=hello            train a small model in 20 seconds
+  mltrain recipes list                   what else there is
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = sys.argv[1:] if argv is None else argv
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(usage(), end="")
+        return 0 if args else 64
+    if args[0] == "--version":
+        from mltrain import __version__
+        print(f"mltrain {__version__}")
+        return 0
+    verb, rest = args[0], args[1:]
+    if verb not in VERBS:
+        from mltrain.config.suggest import nearest
+        known = [name for name, (_, text) in VERBS.items() if text]
+        near = nearest(verb, known)
+        print(f"mltrain: no such verb: {verb}\n  " + (f"did you mean {near}?" if near else "one of: " + " ".join(known)), file=sys.stderr)
+        return 64
+    try:
+        run = getattr(import_module(f"mltrain.cli.{VERBS[verb][0]}"), verb)
+        code: int = run(rest)
+        sys.stdout.flush()
+        return code
+    except MltrainError as error:
+        print(f"mltrain: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:                    # `mltrain status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
