@@ -48,10 +48,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     verb, rest = args[0], args[1:]
     if verb not in VERBS:
-        from mltrain.config.suggest import nearest
+        from difflib import get_close_matches
         known = [name for name, (_, text) in VERBS.items() if text]
-        near = nearest(verb, known)
-        print(f"mltrain: no such verb: {verb}\n  " + (f"did you mean {near}?" if near else "one of: " + " ".join(known)), file=sys.stderr)
+        near = get_close_matches(verb, known, n=1)
+        print(f"mltrain: no such verb: {verb}\n  " + (f"did you mean {near[0]}?" if near else "one of: " + " ".join(known)), file=sys.stderr)
         return 64
     try:
         run = getattr(import_module(f"mltrain.cli.{VERBS[verb][0]}"), verb)
