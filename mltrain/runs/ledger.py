@@ -1,0 +1,144 @@
+"""The ledger: what happened to a run, one JSON line an event, each line chained to the one before it by a hash.
+
+A row is {"seq", "time", "event", ...fields, "prev", "sha"}: sha = sha256 of the canonical row without sha, prev = sha of the row before.
+Rows are redacted before they are hashed, so keeping a secret out never breaks the chain. Appending is one write with O_APPEND under a
+lock, then fsync. A last line torn by a crash is moved to ledger.torn and the next append records that; nothing else ever changes a
+written line.
+"""
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from mltrain.errors import DataError, MissingInput, StorageError
+from mltrain.runs.atomic import FILE_MODE
+from mltrain.trust.digest import plain, sha256_json
+from mltrain.trust.redact import redact_data
+
+Row = dict[str, Any]
+ROOT = "0" * 64          # prev of the first row
+ROLLED_BACK = "rolled back"
+_RESERVED = {"seq", "time", "event", "prev", "sha"}
+
+
+class Ledger:
+    """Appends to one file. Several processes may do so in turn (launch, agent, resume): each append looks at the last line under a lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, event: str, **fields: object) -> Row:
+        """Write one row and return it as written. Raises StorageError (74)."""
+        if clash := _RESERVED & fields.keys():
+            raise ValueError(f"a ledger row has its own {', '.join(sorted(clash))}")
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+            try:
+                os.fchmod(fd, FILE_MODE)
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                last, torn = self._repair(fd)
+                if torn:
+                    last = _write(fd, last, "repaired", {"moved": "ledger.torn", "bytes": len(torn)})
+                row = _write(fd, last, event, fields)
+                os.fsync(fd)
+                return row
+            finally:
+                os.close(fd)
+        except OSError as error:
+            hint = "is the disk full, or the run directory read-only?"
+            raise StorageError(f"{self.path}: cannot be written: {error.strerror}", hint) from None
+
+    def _repair(self, fd: int) -> tuple[Row | None, bytes]:
+        """The last whole row, and what came after it (moved aside, cut off): the remains of a write that a crash interrupted."""
+        end = os.fstat(fd).st_size
+        keep, last = _last_row(fd, end)
+        if keep == end:
+            return last, b""
+        torn = os.pread(fd, end - keep, keep)
+        aside = os.open(self.path.with_name("ledger.torn"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE)
+        try:
+            os.write(aside, torn + b"\n")
+            os.fsync(aside)
+        finally:
+            os.close(aside)
+        os.ftruncate(fd, keep)
+        return last, torn
+
+
+def _last_row(fd: int, end: int) -> tuple[int, Row | None]:
+    """(offset after the last whole row, that row), reading backwards: a ledger may have grown long."""
+    tail, start = b"", end
+    while start > 0:
+        size = min(1 << 16, start)
+        start -= size
+        tail = os.pread(fd, size, start) + tail
+        newline = tail.rfind(b"\n")
+        while newline >= 0:
+            before = tail.rfind(b"\n", 0, newline)
+            if before < 0 and start > 0:
+                break                                          # the line begins further up
+            row = _parse(tail[before + 1:newline])
+            if row is not None:
+                return start + newline + 1, row
+            newline = before
+    return 0, None
+
+
+def _parse(line: bytes) -> Row | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("sha"), str) and isinstance(row.get("seq"), int) else None
+
+
+def _write(fd: int, last: Row | None, event: str, fields: dict[str, Any]) -> Row:
+    body = redact_data(plain({"time": round(time.time(), 3), "event": event, **fields}))
+    assert isinstance(body, dict)
+    row: Row = {"seq": last["seq"] + 1 if last else 1, **body, "prev": last["sha"] if last else ROOT}
+    row["sha"] = sha256_json(row)
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
+    if os.write(fd, line) != len(line):
+        raise OSError(28, "no space left on device")           # a torn line now, which the next append moves aside
+    return row
+
+
+def read(path: Path) -> list[Row]:
+    """All whole rows, oldest first (a torn last line is left out). A ledger that is not there has none."""
+    if not path.is_file():
+        return []
+    return [row for line in path.read_bytes().splitlines() if (row := _parse(line)) is not None]
+
+
+def verify(path: Path) -> int:
+    """Check every row and its link. Returns the number of rows; raises DataError (65) naming the first bad line, MissingInput (66)."""
+    if not path.is_file():
+        raise MissingInput(f"{path}: there is no ledger", "is this a run directory?")
+    previous, count = ROOT, 0
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not line:
+            continue
+        row = _parse(line)
+        if row is None:
+            raise DataError(f"{path}:{number}: not a row of a ledger", "the line was cut or overwritten")
+        sha = row.pop("sha")
+        if row["seq"] != count + 1 or row.get("prev") != previous:
+            raise DataError(f"{path}:{number}: does not follow the row before it", "a row was removed, added or moved")
+        if sha256_json(row) != sha:
+            raise DataError(f"{path}:{number}: was changed after it was written", "its digest does not fit its content")
+        previous, count = sha, count + 1
+    return count
+
+
+def retired(path: Path) -> list[tuple[int, int]]:
+    """[(step, attempt)] of all roll-backs: checkpoints above `step` made by attempts up to `attempt` are off the branch."""
+    return [(int(row["step"]), int(row["attempt"])) for row in read(path) if row["event"] == ROLLED_BACK]
+
+
+def attempts(path: Path) -> int:
+    """Number of the newest attempt; 0 before the first."""
+    return max((int(row["attempt"]) for row in read(path) if row["event"] == "attempt started"), default=0)
