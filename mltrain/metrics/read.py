@@ -53,7 +53,7 @@ def _attempts(folder: Path) -> list[tuple[int, Path]]:
 
 def _parse(line: bytes) -> Row | None:
     try:
-        row = json.loads(line)
+        row: Row = json.loads(line)
         if not isinstance(row["kind"], str) or not isinstance(row["step"], int):
             return None
         return row | {name: float(value) for name, value in row.pop("nonfinite", {}).items()}

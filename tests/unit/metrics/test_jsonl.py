@@ -99,7 +99,11 @@ def test_evaluations_and_notes_are_kept_apart(tmp_path):
     assert (len(curve.train), curve.evaluate[0]["loss"], curve.notes[0]["text"]) == (1, 1.0, "hm")
 
 
-@pytest.mark.parametrize("line", ["[1]", "7", "{}", "[" * 100000, '{"kind":"train","step":1,"nonfinite":[1]}', '{"kind":"train"}', '{"kind":1,"step":1}', "\x00\x00", '{"kind":"train","step":"x"}'])
+NO_RECORDS = ["[1]", "7", "{}", '{"kind":"train"}', '{"kind":1,"step":1}', '{"kind":"train","step":"x"}', "\x00\x00", "[" * 100_000,
+              '{"kind":"train","step":1,"nonfinite":[1]}']
+
+
+@pytest.mark.parametrize("line", NO_RECORDS, ids=range(len(NO_RECORDS)))
 def test_a_line_that_is_no_record_is_counted(tmp_path, line):
     write(tmp_path, 1, train(1))
     with open(attempt_file(tmp_path, 1), "a") as file:

@@ -7,7 +7,7 @@ from mltrain.task import StepResult
 
 
 def result(step, **changes):
-    return StepResult(**{"step": step, "loss": 2.0, "weight": 64.0, "norm": 1.0, "lr": 0.1, "samples": 8, "tokens": 1024} | changes)
+    return StepResult(**{"step": step, "loss": 2.0, "weight": 64.0, "norm": 1.0, "lr": 0.1} | changes)
 
 
 def test_a_record_carries_the_fields_of_the_contract():
