@@ -14,6 +14,7 @@ from threading import Thread
 
 from mltrain.metrics.jsonl import JsonLines
 from mltrain.metrics.sink import Record, Sink
+from mltrain.trust.redact import redact
 
 FAILURES = 3            # in a row, then a sink is switched off
 WAITING = 100_000       # records that may wait for a sink that hangs; about 50 MB
@@ -85,6 +86,7 @@ class Metrics:
         while (record := self._queue.get()) is not None:
             step = record.get("step")
             self._step = step if isinstance(step, int) else self._step
+            record = {name: redact(value) if isinstance(value, str) else value for name, value in record.items()}
             for name, outlet in list(self._outlets.items()):
                 self._offer(name, outlet, record)
         for name, count in self.dropped().items():
@@ -118,4 +120,4 @@ class Metrics:
 
 
 def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    return redact(f"{type(error).__name__}: {error}")

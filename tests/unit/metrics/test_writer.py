@@ -121,6 +121,14 @@ def test_what_a_full_queue_cannot_hold_is_counted(monkeypatch):
     metrics.close()
 
 
+def test_no_sink_sees_a_secret():
+    sink = Kept()
+    metrics = Metrics({"sink": sink})
+    metrics.note("data from https://me:password@host/x", step=1)
+    metrics.close()
+    assert sink.notes == ["data from https://***@host/x"]
+
+
 def test_the_record_of_truth_is_kept_without_being_asked_for(tmp_path):
     fill(Metrics({}, directory=str(tmp_path), attempt=2), 3)
     assert len((tmp_path / "metrics" / "attempt-0002.jsonl").read_text().splitlines()) == 3
