@@ -2,6 +2,11 @@
 must not pay for torch."""
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mltrain.doctor import Finding
+
 # ── recipes ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -11,3 +16,11 @@ from __future__ import annotations
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # ── launch and worker ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# ── this machine ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def doctor() -> list[Finding]:
+    """What this machine and this installation have, and what is in a run's way."""
+    from mltrain.doctor import examine
+    return examine()

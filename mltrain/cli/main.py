@@ -1,4 +1,4 @@
-"""The `mltrain` command: finds the verb, imports only what that verb needs, and turns every error into one or two lines and an exit code."""
+"""The `mltrain` command: finds the verb, imports only what it needs, and turns every error into one or two lines and an exit code."""
 from __future__ import annotations
 
 import os
@@ -7,7 +7,7 @@ from importlib import import_module
 
 from mltrain.errors import INTERRUPTED, MltrainError
 
-# verb -> (module in mltrain.cli, one line for --help). A verb is a function of that module that takes its arguments and returns an exit code.
+# verb -> (module in mltrain.cli, one line for --help). A verb is a function of that module: arguments in, exit code out.
 VERBS = {
     "launch": ("run", "check a recipe, then train it (recipe=NAME key=value ...)"),
     "check": ("run", "find every mistake in a recipe before anything runs"),
@@ -51,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         from difflib import get_close_matches
         known = [name for name, (_, text) in VERBS.items() if text]
         near = get_close_matches(verb, known, n=1)
-        print(f"mltrain: no such verb: {verb}\n  " + (f"did you mean {near[0]}?" if near else "one of: " + " ".join(known)), file=sys.stderr)
+        hint = f"did you mean {near[0]}?" if near else "one of: " + " ".join(known)
+        print(f"mltrain: no such verb: {verb}\n  {hint}", file=sys.stderr)
         return 64
     try:
         run = getattr(import_module(f"mltrain.cli.{VERBS[verb][0]}"), verb)

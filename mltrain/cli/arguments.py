@@ -1,0 +1,18 @@
+"""The parser every verb uses: argparse, except that a wrong command line is a UsageError (64) like any other mistake."""
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from mltrain.errors import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """prog is the verb as typed, `mltrain status`; examples are shown below the options as written."""
+
+    def __init__(self, prog: str, description: str, examples: str = "") -> None:
+        super().__init__(prog, description=description, epilog=examples and f"examples:\n{examples}", allow_abbrev=False,
+                         formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"{self.prog} --help explains it")

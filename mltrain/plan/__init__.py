@@ -1,1 +1,0 @@
-"""Memory and goodput before a run is queued."""
