@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import nn
@@ -31,7 +31,11 @@ class Loss(NamedTuple):
 
 
 class Task(nn.Module):
-    """A model and what it minimises. Only `loss` must be written."""
+    """A model and what it minimises. Only `loss` must be written.
+
+    forward_methods: names of further methods that use the model from outside (generation), so that sharded weights are there for them."""
+
+    forward_methods: ClassVar[tuple[str, ...]] = ()
 
     def loss(self, batch: Batch) -> Loss:
         """Forward one micro-batch. total is differentiated; weight counts its targets (0 is allowed)."""
@@ -55,7 +59,7 @@ class StepResult:
     """What one optimizer step did, the same on every rank.
 
     step: number of the step just done (1 is the first). loss: mean over all targets. weight: number of targets. norm: of the gradient,
-    before clipping. lr: learning rate used. samples, tokens: consumed by this step, over all ranks. skipped: no update was made
+    before clipping. lr: learning rate used. skipped: no update was made
     (no targets, or numbers that are not finite). stop: some rank asked to stop (a code of trainer.stop; 0 is none).
     seconds: where this rank's time went, by phase. metrics: results of an evaluation that followed this step."""
 
@@ -64,8 +68,6 @@ class StepResult:
     weight: float
     norm: float
     lr: float
-    samples: int
-    tokens: int
     skipped: bool = False
     stop: int = 0
     seconds: dict[str, float] = field(default_factory=dict)

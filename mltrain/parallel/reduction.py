@@ -1,0 +1,130 @@
+"""One binary tree over the micro-batches 0..M-1, whoever computes them: why the same bits come out on any number of ranks.
+
+Floating-point sums depend on their order, never on who adds. So every sum (gradients, losses, weights) follows the same tree:
+- lowest levels: the S ranks of a shard group reduce-scatter each micro-batch (`tree_reduce_scatter`);
+- middle: what one rank adds up itself, like a binary counter (`Counter`);
+- top: the R replicas, once a step (`tree_all_reduce`).
+Collectives only move bytes, the additions are ours: an all-to-all brings each rank the W contributions to its part (the optimum
+(W-1)/W of the bytes), which it adds pairwise. a + b and b + a are the same bits, so only the shape of the tree matters; of two
+contributions there is but one sum, so for W = 2 the library's own all-reduce is exact.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+# FSDP2's public set_custom_reduce_scatter takes an object of this class, which has no public name yet (torch 2.11 to 2.13).
+from torch.distributed.fsdp._fully_shard._fsdp_api import ReduceScatter
+
+# torch 2.13 renamed all_gather_into_tensor and warns about the old name.
+_gather_flat = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+BUCKET_ELEMENTS = 16 << 20      # the flat copy of a replica's gradients is made in pieces: 64 MiB of float32 at a time
+
+
+def tree_sum(rows: Tensor) -> Tensor:
+    """rows: [W, n], W a power of two; used up. Returns [n]: ((0+1)+(2+3))+…"""
+    step = 1
+    while step < len(rows):
+        rows[:: 2 * step].add_(rows[step :: 2 * step])
+        step *= 2
+    return rows[0]
+
+
+def tree_reduce_scatter(contributions: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """contributions: [W, n], a row for each rank of the group. Returns this rank's row [n], summed over ranks along the tree."""
+    received = torch.empty_like(contributions)
+    dist.all_to_all_single(received, contributions, group=group)
+    return tree_sum(received)
+
+
+class TreeReduceScatter(ReduceScatter):
+    """Carries the tree's lowest levels into FSDP2 (FSDPModule.set_custom_reduce_scatter)."""
+
+    def allocate(self, size: Sequence[int | torch.SymInt], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return torch.empty(size, dtype=dtype, device=device)
+
+    def __call__(self, output_tensor: Tensor, input_tensor: Tensor, group: dist.ProcessGroup, op: object, async_op: bool = False) -> None:
+        rows = input_tensor.view(group.size(), -1)
+        output_tensor.copy_((tree_reduce_scatter(rows, group) if len(rows) > 1 else rows[0]).view_as(output_tensor))
+
+
+class Counter:
+    """Adds up the gradients of one rank's micro-batches like a binary counter: subtrees of equal size are combined as soon as they
+    meet. Holds at most log2(n) + 1 sets of gradients. `add` keeps the tensors it is given and may change them."""
+
+    def __init__(self) -> None:
+        self.stack: list[tuple[int, list[Tensor]]] = []
+
+    def add(self, gradients: list[Tensor]) -> None:
+        size = 1
+        while self.stack and self.stack[-1][0] == size:
+            left = self.stack.pop()[1]
+            torch._foreach_add_(left, gradients)
+            gradients, size = left, 2 * size
+        self.stack.append((size, gradients))
+
+    def total(self) -> list[Tensor]:
+        """The sum. With a number that is no power of two (native only) what is left is folded from the right."""
+        gradients = self.stack.pop()[1]
+        while self.stack:
+            left = self.stack.pop()[1]
+            torch._foreach_add_(left, gradients)
+            gradients = left
+        return gradients
+
+
+def all_reduce(tensors: list[Tensor], group: dist.ProcessGroup, exact: bool) -> None:
+    """Sums each tensor over the group, in place: along the tree if exact, else as the library does it."""
+    for bucket in _buckets(tensors):
+        flat = torch.cat([t.reshape(-1) for t in bucket])
+        if exact and group.size() > 2:
+            flat = tree_all_reduce(flat, group)
+        else:
+            dist.all_reduce(flat, group=group)
+        for tensor, part in zip(bucket, torch.split(flat, [t.numel() for t in bucket]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+def tree_all_reduce(flat: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """flat: [n]. Returns [n], summed over the group along the tree."""
+    world, size = group.size(), flat.numel()
+    row = tree_reduce_scatter(torch.nn.functional.pad(flat, (0, -size % world)).view(world, -1), group)
+    return all_gather(row, group).view(-1)[:size]
+
+
+def all_gather(mine: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """mine: the same shape [...] on every rank. Returns [W, ...]."""
+    full = torch.empty(group.size() * mine.numel(), dtype=mine.dtype, device=mine.device)
+    _gather_flat(full, mine.reshape(-1), group=group)
+    return full.view(group.size(), *mine.shape)
+
+
+def _buckets(tensors: list[Tensor]) -> list[list[Tensor]]:
+    """Runs of tensors of one dtype, about BUCKET_ELEMENTS each. How they are cut changes no bit."""
+    buckets: list[list[Tensor]] = []
+    room = 0
+    for tensor in tensors:
+        if not buckets or room < tensor.numel() or buckets[-1][0].dtype != tensor.dtype:
+            buckets.append([])
+            room = BUCKET_ELEMENTS
+        buckets[-1].append(tensor)
+        room -= tensor.numel()
+    return buckets
+
+
+def pairwise(values: list[float]) -> float:
+    """Sum of Python floats along the same tree; for a number that is no power of two the odd one out moves up a level."""
+    while len(values) > 1:
+        values = [sum(values[i : i + 2]) for i in range(0, len(values), 2)]
+    return values[0] if values else 0.0
+
+
+def gather_scalars(local: list[list[float]], group: dist.ProcessGroup | None, device: torch.device) -> list[list[list[float]]]:
+    """local: rows of equal length, as many on every rank. Returns the rows of all ranks: [world][row][column], float64, one message."""
+    if group is None or group.size() == 1:
+        return [local]
+    rows: list[list[list[float]]] = all_gather(torch.tensor(local, dtype=torch.float64, device=device), group).tolist()
+    return rows

@@ -1,0 +1,133 @@
+"""What a run does at its moments besides computing: restore, count, evaluate, save, tell. One for each attempt."""
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mltrain.checkpoint.checkpointer import Checkpointer
+from mltrain.data.loader import Loader
+from mltrain.metrics.meter import Meter
+from mltrain.metrics.writer import Metrics
+from mltrain.parallel.strategy import Strategy
+from mltrain.progress import Progress
+from mltrain.runs.pulse import Pulse
+from mltrain.task import StepResult
+from mltrain.trainer.callback import Callback
+from mltrain.trainer.evaluate import Evaluation, evaluate
+from mltrain.trainer.stop import Stop
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended. code: exit code (0, 75, 130). done: all steps are made. reason: who asked to stop before, if anybody did."""
+
+    code: int
+    progress: Progress
+    done: bool
+    reason: str = ""
+
+
+class Moments:
+    """strategy is set up, loader knows its micro-batches. metrics: of rank 0, None elsewhere."""
+
+    def __init__(self, strategy: Strategy, loader: Loader, *, steps: int, stop: Stop, validation: Evaluation | None, eval_every: int,
+                 checkpointer: Checkpointer | None, callbacks: Sequence[Callback], metrics: Metrics | None, pulse: Pulse) -> None:
+        self.strategy, self.loader, self.steps, self.stop = strategy, loader, steps, stop
+        self.validation, self.eval_every, self.checkpointer = validation, eval_every, checkpointer
+        self.callbacks, self.metrics, self.pulse = callbacks, metrics, pulse
+        self.last_step = steps if stop.at is None else min(steps, stop.at)
+        self.consumed_per_step = (loader.global_batch, loader.global_batch * loader.dataset.tokens_per_sample)
+        self.meter, self.since, self.waited = Meter(steps), time.perf_counter(), 0.0
+
+    # ── once ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def restore(self) -> Progress:
+        """Where the newest checkpoint left off, with weights, optimizer and callbacks as they were then; else the beginning."""
+        progress, plain = None, {}  # type: ignore[var-annotated]  # JSON
+        if (checkpointer := self.checkpointer) is not None and checkpointer.list():
+            self.pulse.beat("load", -1)
+            progress = self.strategy.restore(lambda state: checkpointer.restore(state, plain))
+            for note in checkpointer.notes:
+                self.pulse.report("checkpoint damaged", note=str(note))
+                self.note(str(note), 0)
+        if progress is not None:
+            for name, callback in self._named():
+                callback.load(plain.get(name, {}))
+            self.pulse.report("resumed", step=progress.step)
+            self.note(f"goes on after step {progress.step}", progress.step)
+        progress = progress or Progress()
+        self.pulse.beat("load", progress.step, samples=progress.samples, tokens=progress.tokens)
+        self.meter, self.since = Meter(self.steps, progress), time.perf_counter()
+        return progress
+
+    def settle(self, progress: Progress) -> None:
+        """Waits until the last checkpoint is durable."""
+        if self.checkpointer:
+            self.pulse.beat("save", progress.step)
+            self.checkpointer.wait()
+            self._report_saves()
+
+    # ── steps ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def begin(self, progress: Progress) -> None:
+        self.waited += self.loader.waited
+        self.pulse.beat("compute", progress.step)
+
+    def count(self, progress: Progress, result: StepResult, last: bool) -> None:
+        """The numbers of a step go to the pulse and, when due, to the metrics."""
+        self.pulse.beat("compute", progress.step, loss=result.loss, samples=progress.samples, tokens=progress.tokens)
+        if result.skipped:
+            self.pulse.report("step skipped", step=result.step, loss=str(result.loss), norm=str(result.norm), weight=result.weight)
+            self.note(f"step {result.step} made no update: loss {result.loss}, norm {result.norm}, {result.weight:g} targets", result.step)
+        if self.metrics and (last or self.metrics.due(progress.step)):
+            now = time.perf_counter()
+            self.metrics.put(self.meter.record(result, progress, now - self.since, self.waited))
+            self.since, self.waited = now, 0.0
+        self._report_saves()
+
+    def evaluation_due(self, progress: Progress, last: bool) -> bool:
+        """Every eval_every steps and at the end; not when somebody waits for us to stop."""
+        if self.validation is None:
+            return False
+        return progress.step == self.last_step or (not last and self.eval_every > 0 and progress.step % self.eval_every == 0)
+
+    def evaluate(self, progress: Progress, result: StepResult) -> StepResult:
+        assert self.validation is not None
+        began = time.perf_counter()
+        self.pulse.beat("evaluate", progress.step)
+        result = replace(result, metrics=evaluate(self.strategy, self.validation))
+        if self.metrics:
+            self.metrics.put({"kind": "evaluate", "step": progress.step, "time": time.time(), **result.metrics})
+        self.since += time.perf_counter() - began           # no part of the time of a training step
+        return result
+
+    def checkpoint_due(self, progress: Progress, last: bool) -> bool:
+        return self.checkpointer is not None and (last or (self.checkpointer.every > 0 and progress.step % self.checkpointer.every == 0))
+
+    def save(self, progress: Progress) -> None:
+        """Costs the step one copy; the rest happens while training goes on."""
+        assert self.checkpointer is not None
+        self.pulse.beat("save", progress.step)
+        plain = {name: state for name, callback in self._named() if (state := callback.state())}
+        self.checkpointer.save(self.strategy.state_dict(), progress, plain)
+
+    # ── what is said ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def hook(self, name: str, progress: Progress, result: StepResult | None) -> None:
+        for callback in self.callbacks:
+            text = getattr(callback, name)(progress, result)
+            if text:
+                self.note(text, progress.step)
+
+    def note(self, text: str, step: int) -> None:
+        if self.metrics:
+            self.metrics.note(text, step)
+
+    def _report_saves(self) -> None:
+        for handle in self.checkpointer.settled() if self.checkpointer else ():
+            if handle.error:
+                self.pulse.report("save failed", step=handle.step, error=str(handle.error))
+                self.note(f"checkpoint of step {handle.step} failed: {handle.error}", handle.step)
+            else:
+                self.pulse.report("saved", step=handle.step)
+
+    def _named(self) -> list[tuple[str, Callback]]:
+        return [(f"{index}-{type(callback).__name__}", callback) for index, callback in enumerate(self.callbacks)]
