@@ -40,11 +40,8 @@ class Console:
         if self._printed is None or last or (now - self._printed >= self.interval and not self._own_terminal):
             self._printed, self._waiting = now, None
             self._line(train_line(record))
-        if self._terminal is not None:
-            try:
-                self._renew(train_line(record))
-            except OSError:                     # the terminal went away (a closed ssh session): the plain lines go on
-                self._terminal = self._live = None
+        else:
+            self._renew(train_line(record))
 
     def close(self) -> None:
         if self._waiting is not None:           # a run that stops early ends with its last numbers, too
@@ -61,10 +58,20 @@ class Console:
     def _line(self, text: str) -> None:
         if self._live is not None and self._own_terminal:
             self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(text, flush=True)
+            return
+        if self._live is not None:              # the agent shows this line on the same terminal: leave it an empty row to begin on
+            self._renew("")
+        print(text, flush=True)
 
     def _renew(self, text: str) -> None:
+        if self._terminal is None:
+            return
+        try:
+            self._draw(text)
+        except OSError:                         # the terminal went away (a closed ssh session): the plain lines go on
+            self._terminal = self._live = None
+
+    def _draw(self, text: str) -> None:
         from rich.text import Text
         line = Text(text, no_wrap=True, overflow="ellipsis")
         if self._live is None:

@@ -93,7 +93,22 @@ def test_the_live_line_goes_to_the_named_terminal_and_plain_lines_to_the_log(cap
     screen = read()
     console.close()
     assert "step 2/1000" in screen and "step 3/1000" in screen
+    assert "\n" not in screen
     assert shown(capsys) == ["step 1/1000", "step 3/1000"]
+
+
+def test_before_a_plain_line_the_live_line_is_taken_away(monkeypatch, terminal, capsys):
+    """Both end up on one terminal: the plain line must not begin in the middle of the live one."""
+    device, read = terminal
+    monkeypatch.setenv("MLTRAIN_TERMINAL", device)
+    console = Console(interval=10)
+    console.write(train(1, time=1.0))
+    console.write(train(2, time=2.0))
+    read()
+    console.write({"kind": "note", "step": 2, "time": 2.0, "text": "saved"})
+    assert read() == "\r\x1b[2K"
+    assert capsys.readouterr().out.endswith("saved\n")
+    console.close()
 
 
 def test_a_device_that_is_no_terminal_is_not_written_to(monkeypatch, tmp_path, capsys):
