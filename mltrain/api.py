@@ -5,13 +5,96 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mltrain.checkpoint.catalog import Damage, Saved
     from mltrain.doctor import Finding
 
 # ── recipes ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+# Arguments that mltrain itself gives to the node of a group, if its signature has them and the recipe does not set them.
+PROVIDED: dict[str, tuple[str, ...]] = {
+    "data": ("seed",), "optimizer": ("params",), "schedule": ("steps",), "strategy": ("precision", "clip", "seed", "nonfinite"),
+    "checkpoint": ("path", "directory", "attempt", "retired"), "metrics": ("directory", "attempt", "steps"),
+    "callback": ("task", "data", "directory", "seed"),
+}
+
+
+def compose(overrides: Sequence[str], directory: Path | str | None = None) -> Composed:
+    """The tree of `recipe=NAME key=value ...`, with the origin of each value. Raises MissingInput (66), UsageError (64), ConfigError (78)."""
+    from mltrain.config.compose import compose as compose_
+    return compose_(overrides, directory)
+
+
+def check(overrides: Sequence[str] | Composed, directory: Path | str | None = None) -> list[Problem]:
+    """Every mistake in a recipe; [] if there is none."""
+    from mltrain.config.check import check as check_
+    from mltrain.config.compose import Composed
+    return check_(overrides if isinstance(overrides, Composed) else compose(overrides, directory), PROVIDED)
+
+
+def recipes(directory: Path | str = ".") -> list[dict[str, Any]]:
+    """Every recipe that can be named from here: name, title, needs, expect, file, home."""
+    from mltrain.config.catalog import catalog
+    return catalog(Path(directory))
+
+
+def show(overrides: Sequence[str], directory: Path | str | None = None) -> Composed:
+    """A composed recipe, for reading. Raises ConfigError with everything that keeps it from being composed."""
+    from mltrain.config.problem import refuse
+    composed = compose(overrides, directory)
+    refuse(composed.problems)
+    return composed
+
+
+def copy(name: str, destination: Path | str, directory: Path | str = ".") -> Path:
+    """Copy a recipe's file. Raises UsageError (64) if something is there already."""
+    from mltrain.config.catalog import copy as copy_
+    return copy_(name, Path(destination), Path(directory))
+
+
 # ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # ── checkpoints ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _checkpoints(where: str, runs: str) -> tuple[str, list[tuple[int, int]]]:
+    """Where checkpoints lie, and what of them is rolled back. `where` is a URL, a folder of checkpoints, a run's folder, or any unique
+    part of the name of a run under `runs`."""
+    from pathlib import Path
+
+    from mltrain.runs import ledger
+    from mltrain.runs.layout import find_run
+    folder = Path(where)
+    if "://" in where or any(folder.glob("step-*")):
+        return where, []
+    if not (folder / "checkpoints").is_dir() and not ("/" in where and folder.is_dir()):
+        folder = find_run(Path(runs), where)
+    rolled_back = ledger.retired(folder / "ledger.jsonl") if (folder / "ledger.jsonl").is_file() else []
+    return str(folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder), rolled_back
+
+
+def list_checkpoints(where: str, runs: str = "runs", step: int | None = None) -> list[Saved]:
+    """The committed steps (or one), damaged ones included, oldest first. Raises MissingInput when there is none."""
+    from mltrain.checkpoint import catalog
+    from mltrain.checkpoint.storage import open_storage
+    path, retired = _checkpoints(where, runs)
+    found = [saved for saved in catalog.saved_steps(open_storage(path), retired) if step in (None, saved.step)]
+    if not found:
+        catalog.latest(open_storage(path), step, retired)       # raises, naming the steps that are there
+    return found
+
+
+def verify_checkpoint(where: str, saved: Saved, runs: str = "runs") -> list[Damage]:
+    """Reads every byte of one of `list_checkpoints`; what is damaged."""
+    from mltrain.checkpoint import catalog
+    from mltrain.checkpoint.storage import open_storage
+    return [*catalog.verify(open_storage(_checkpoints(where, runs)[0]), saved)]
+
+
+def digest_checkpoint(where: str, runs: str = "runs", step: int | None = None) -> dict[str, int | str]:
+    """{"step", "digest"}: equal for equal states, however they were sharded. Default: the step that a resume would take."""
+    from mltrain.checkpoint.catalog import digest
+    path, retired = _checkpoints(where, runs)
+    return digest(path, step, retired)
 
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -14,7 +14,7 @@ import xxhash
 from mltrain.checkpoint.manifest import CHUNK, MANIFEST_NAME, Manifest, manifest_name, parse
 from mltrain.checkpoint.retention import Key, off_branch, survey
 from mltrain.checkpoint.shard import Piece, header_length, read_header
-from mltrain.checkpoint.storage import Storage
+from mltrain.checkpoint.storage import Storage, open_storage
 from mltrain.errors import DataError, MissingInput, StorageError
 
 
@@ -179,3 +179,10 @@ def content_digest(storage: Storage, manifest: Manifest) -> str:
             for part in chunks.parts(file, piece):
                 total.update(part)
     return total.hexdigest()
+
+
+def digest(path: str, step: int | None = None, retired: Collection[Sequence[int]] = ()) -> dict[str, int | str]:
+    """{"step", "digest"} of a step under a folder or URL (default: the newest whole one of the branch). Raises MissingInput, or DataError for damage."""
+    storage = open_storage(path)
+    manifest = latest(storage, step, retired)
+    return {"step": manifest.step, "digest": content_digest(storage, manifest)}
