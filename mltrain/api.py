@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from mltrain.checkpoint.catalog import Damage, Saved
+    from mltrain.config.compose import Composed
+    from mltrain.config.problem import Problem
     from mltrain.doctor import Finding
 
 # ── recipes ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
