@@ -2,6 +2,7 @@
 must not pay for torch."""
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ PROVIDED: dict[str, tuple[str, ...]] = {
 
 
 def compose(overrides: Sequence[str], directory: Path | str | None = None) -> Composed:
-    """The tree of `recipe=NAME key=value ...`, with the origin of each value. Raises MissingInput (66), UsageError (64), ConfigError (78)."""
+    """The tree of `recipe=NAME key=value ...` and the origin of each value. Raises MissingInput (66), UsageError (64), ConfigError (78)."""
     from mltrain.config.compose import compose as compose_
     return compose_(overrides, directory)
 

@@ -14,7 +14,7 @@ _SAID = ("title", "needs", "expect")
 
 
 def catalog(directory: Path) -> list[dict[str, Any]]:
-    """name, home (project, package, built-in), file and what the recipe's `meta` says. A file that cannot be read is listed with its error."""
+    """name, home (project, package, built-in), file and what the recipe's `meta` says; of a file that cannot be read its error."""
     places = sources(directory)
     return [_row(places, found[0]) for _, found in sorted(places.recipes.items())]
 
@@ -36,7 +36,7 @@ def copy(name: str, destination: Path, directory: Path) -> Path:
     if target.is_dir() or str(destination).endswith(os.sep):
         target = target / f"{Path(found.name).name}.yaml"
     elif target.suffix not in (".yaml", ".yml"):
-        raise UsageError(f"{destination} is no folder and does not end in .yaml", "name a folder that exists, or a file like recipes/mine.yaml")
+        raise UsageError(f"{destination} is no folder and no .yaml file", "name a folder that exists, or a file like recipes/mine.yaml")
     try:
         text = found.path.read_bytes()
         target.parent.mkdir(parents=True, exist_ok=True)

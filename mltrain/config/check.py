@@ -67,8 +67,8 @@ class _Checker:
     def group(self, group: str, given: Collection[str]) -> None:
         value = self.tree.get(group)
         if value is None:
-            self.add((group,), "required, not set", f"choose an option (in the recipe's defaults - override /{group}: NAME, on the command line "
-                     f"{group}=NAME) or write {group}: {{_target_: package.Class, ...}}")
+            self.add((group,), "required, not set", f"choose an option: {group}=NAME on the command line, - override /{group}: NAME in the "
+                     f"recipe's defaults; or write {group}: {{_target_: package.Class, ...}}")
         elif isinstance(value, str):
             self.add((group,), f"{value!r} is text, not a part", f"choose it in the recipe's defaults: - override /{group}: {value}", value)
         elif value != MISSING:
