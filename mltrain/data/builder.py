@@ -54,16 +54,19 @@ class SplitBuilder:
     def take(self, row: int, document: bytes) -> None:
         """Remove one document."""
         self.encode()
-        tokens, lengths = np.concatenate(self.chunks), np.concatenate(self.lengths)
+        tokens, lengths = self._joined(), np.concatenate(self.lengths)
         begin = int(lengths[:row].sum())
-        self.chunks = [np.delete(tokens, slice(begin, begin + int(lengths[row])))]
+        self.chunks = [tokens[:begin], tokens[begin + int(lengths[row]):]]
         self.lengths = [np.delete(lengths, row)]
-        self.tokens, self.text_bytes, self.rows = len(self.chunks[0]), self.text_bytes - len(document), self.rows - 1
+        self.tokens, self.text_bytes, self.rows = self.tokens - int(lengths[row]), self.text_bytes - len(document), self.rows - 1
+
+    def _joined(self) -> Tokens:
+        tokens: Tokens = np.concatenate(self.chunks, dtype=np.dtype(self.tokenizer.dtype))
+        return tokens
 
     def write(self, path: Path) -> Shard:
         self.encode()
-        tokens: Tokens = np.concatenate(self.chunks)
-        return shard.write(path, tokens, np.concatenate(self.lengths), self.text_bytes)
+        return shard.write(path, self._joined(), np.concatenate(self.lengths), self.text_bytes)
 
 
 class Round:

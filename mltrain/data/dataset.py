@@ -17,7 +17,8 @@ import torch
 from xxhash import xxh3_128_hexdigest
 
 from mltrain.data.format import COLUMN, Manifest
-from mltrain.data.gather import Mapped, Places, Windows, windows_of
+from mltrain.data.gather import Places, Windows, windows_of
+from mltrain.data.mapped import Mapped
 from mltrain.data.opening import read_manifest
 from mltrain.data.order import Ids, SampleOrder
 from mltrain.data.store import Store
@@ -48,7 +49,8 @@ class Located(Protocol):
 
     def locate(self, ids: Ids) -> Places: ...
 
-    def gather(self, places: Places) -> Batch: ...
+    def gather(self, places: Places, out: Batch | None = None) -> Batch:
+        """out: tensors to write to, of an earlier batch of the same size."""
 
 
 class TokenDataset:
@@ -74,8 +76,8 @@ class TokenDataset:
     def locate(self, ids: Ids) -> Places:
         return self.windows.locate(ids)
 
-    def gather(self, places: Places) -> Batch:
-        return {COLUMN: torch.from_numpy(self.windows.gather(places))}
+    def gather(self, places: Places, out: Batch | None = None) -> Batch:
+        return {COLUMN: self.windows.gather(places, None if out is None else out[COLUMN])}
 
     def fetch(self, ids: Ids) -> Batch:
         return self.gather(self.locate(np.asarray(ids, np.int64)))

@@ -1,47 +1,24 @@
 """Batches out of any number of mapped shards in one call, faster than a loop over one flat file.
 
 A Python statement for each row (pick the shard, slice, copy) halves the rate. The remedy: all mapped shards lie in ONE address space, so
-one numpy view over that space, whose index is the address, gathers rows of all shards at once. Nothing is copied or reserved for the view.
+one tensor over that space, whose index is the address, gathers rows of all shards at once. Nothing is copied or reserved for it.
 As it could read anything, it is fenced into this file: `Places` are only made by `locate`, which checks ids against the shards, whose
 buffers were checked against their files when they were mapped; and whoever holds Windows holds the mappings.
+torch.index_select rather than numpy's fancy index: as fast, but it writes into a given (pinned) buffer and lets go of the interpreter lock.
 """
 from __future__ import annotations
 
-import mmap
-
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
-from mltrain.data import shard as shards_
-from mltrain.data.format import COLUMN, Shard
+from mltrain.data.mapped import Mapped
 from mltrain.data.order import Ids
-from mltrain.data.shard import PAGE, Documents, Tokens
-from mltrain.data.store import Store, allow_descriptors
-from mltrain.errors import DataError
+from mltrain.data.shard import PAGE
+from mltrain.errors import NodeUnfit
 
-_SPACE = (1 << 47) - 2 * PAGE          # user addresses of x86-64 and arm64 with 48 bits; the view begins at PAGE
-
-
-class Mapped:
-    """All shards of a split, mapped and checked (see shard.check). Raises DataError, MissingInput."""
-
-    def __init__(self, store: Store, shards: list[Shard], dtype: str) -> None:
-        allow_descriptors(len(shards))
-        self.dtype, self.shards = dtype, shards
-        self.maps: list[mmap.mmap] = []
-        for shard in shards:
-            content = store.map(shard.name, shard.bytes)
-            shards_.check(shard, content, dtype, store.where(shard.name))
-            self.maps.append(content)
-
-    def addresses(self) -> NDArray[np.int64]:
-        """Where each shard's tokens begin, [shards]."""
-        starts = [np.frombuffer(content, np.uint8).ctypes.data + shard.columns[COLUMN].values
-                  for content, shard in zip(self.maps, self.shards, strict=True)]
-        return np.array(starts, np.int64)
-
-    def documents(self) -> list[Documents]:
-        return [Documents(shard, content, self.dtype) for shard, content in zip(self.shards, self.maps, strict=True)]
+_SPACE = (1 << 47) - 2 * PAGE          # user addresses of x86-64 and arm64 with 48 bits; the tensor begins at PAGE
+_SIGNED = {"uint16": torch.int16, "uint32": torch.int32}          # index_select knows these; a view gives the stored type back
+_STORED = {"uint16": torch.uint16, "uint32": torch.uint32}
 
 
 class Places:
@@ -49,7 +26,7 @@ class Places:
 
     __slots__ = ("at", "owner")
 
-    def __init__(self, at: Ids, owner: Windows) -> None:
+    def __init__(self, at: torch.Tensor, owner: Windows) -> None:
         self.at, self.owner = at, owner
 
     def __len__(self) -> int:
@@ -68,14 +45,15 @@ class Windows:
     """Windows of `length` tokens, one every `stride`, of the token stream of every shard. Ids go through the shards in order."""
 
     def __init__(self, mapped: Mapped, length: int, stride: int) -> None:
-        self.mapped, self.length, self.stride = mapped, length, stride
-        self.dtype = np.dtype(mapped.dtype)
+        self.mapped, self.length, self.stride, self.dtype = mapped, length, stride, _STORED[mapped.dtype]
+        self._signed = _SIGNED[mapped.dtype]
         counts = [windows_of(shard.tokens, length, stride) for shard in mapped.shards]
         self._first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         self._begin = (mapped.addresses() - PAGE) // self.dtype.itemsize
-        if len(self._begin) and not 0 <= self._begin.min() <= self._begin.max() < _SPACE // self.dtype.itemsize - (1 << 40):
-            raise DataError("shards were mapped at addresses above 2**47, which this reader does not know")
-        self._view = _address_view(self.dtype, length)
+        ends = self._begin + np.array([shard.tokens for shard in mapped.shards], np.int64)
+        if len(ends) and not (0 <= self._begin.min() and ends.max() < _SPACE // self.dtype.itemsize):
+            raise NodeUnfit("this system maps files at addresses above 2**47, which the reader does not know")
+        self._rows = _address_space(self._signed, length)
 
     def __len__(self) -> int:
         return int(self._first[-1])
@@ -85,22 +63,22 @@ class Windows:
         if len(ids) and (ids.min() < 0 or ids.max() >= len(self)):
             raise IndexError(f"ids {ids.min()} to {ids.max()} are not all among the {len(self)} samples")
         shard = np.searchsorted(self._first, ids, "right") - 1
-        return Places(self._begin[shard] + (ids - self._first[shard]) * self.stride, self)
+        return Places(torch.from_numpy(self._begin[shard] + (ids - self._first[shard]) * self.stride), self)
 
-    def gather(self, places: Places) -> Tokens:
-        """[k, length], freshly allocated, in the stored type."""
+    def gather(self, places: Places, out: torch.Tensor | None = None) -> torch.Tensor:
+        """[k, length] in the stored type: in out, or freshly allocated."""
         if places.owner is not self:
             raise ValueError("these places belong to another dataset")
-        rows: Tokens = self._view[places.at].view(self.dtype).reshape(len(places), self.length)
-        return rows
+        target = torch.empty((len(places), self.length), dtype=self.dtype) if out is None else out
+        torch.index_select(self._rows, 0, places.at, out=target.view(self._signed))
+        return target
 
 
-def _address_view(dtype: np.dtype[np.generic], length: int) -> NDArray[np.void]:
-    """The address space as a read-only array: element i is the `length` items of dtype at address PAGE + i * itemsize, as one void item
-    (elements overlap), so that a one-dimensional fancy index copies whole rows."""
+def _address_space(dtype: torch.dtype, length: int) -> torch.Tensor:
+    """The address space as a tensor: row i is the `length` items of dtype at address PAGE + i * itemsize (rows overlap)."""
     class Space:
         __array_interface__ = {
-            "version": 3, "data": (PAGE, True), "strides": (dtype.itemsize,), "shape": (_SPACE // dtype.itemsize - length,),
-            "typestr": f"|V{length * dtype.itemsize}",
+            "version": 3, "data": (PAGE, False), "strides": (dtype.itemsize,), "shape": (_SPACE // dtype.itemsize,),
+            "typestr": f"<i{dtype.itemsize}",
         }
-    return np.asarray(Space())
+    return torch.from_numpy(np.asarray(Space())).as_strided((_SPACE // dtype.itemsize - length + 1, length), (1, 1))

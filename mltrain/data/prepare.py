@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from xxhash import xxh3_128_hexdigest
@@ -67,6 +68,13 @@ class Prepared:
     resumed: bool
     skipped: Skipped
     seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, without the list of shards."""
+        counts = {name: {"documents": split.documents, "tokens": split.tokens, "text_bytes": split.text_bytes, "shards": len(split.shards)}
+                  for name, split in self.manifest.splits.items()}
+        return {"fingerprint": self.manifest.fingerprint, "vocabulary": self.manifest.tokenizer.vocabulary, "splits": counts,
+                "already": self.already, "resumed": self.resumed, "skipped": asdict(self.skipped), "seconds": round(self.seconds, 3)}
 
 
 def prepare(sources: list[str], out: str | os.PathLike[str], *, tokenizer: str = "bytes", holdout: float = 0.05,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128
 
 from mltrain.data.format import COLUMN, Buffers, Shard
-from mltrain.errors import DataError
+from mltrain.errors import DataError, StorageError
 
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 PAGE, _MAGIC = 4096, b"ARROW1"
@@ -36,7 +36,8 @@ def write(path: Path, tokens: Tokens, lengths: NDArray[np.int64], text_bytes: in
         os.fsync(sink.fileno())
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
         rows, dtype, buffers = find_buffers(content, path.name)
-        assert (rows, dtype, buffers.values % PAGE) == (len(lengths), str(tokens.dtype), 0), "what was written is not what was given"
+        if (rows, dtype, buffers.values_bytes) != (len(lengths), str(tokens.dtype), tokens.nbytes):
+            raise StorageError(f"{path} reads back differently from what was written to it")
         return Shard(path.name, rows, len(tokens), text_bytes, len(content), digest(content), {COLUMN: buffers})
 
 
@@ -141,3 +142,10 @@ class Documents:
         item = np.dtype(self.dtype).itemsize
         view: Tokens = np.frombuffer(self.content, self.dtype, end - begin, buffers.values + begin * item)
         return view
+
+
+def largest_token(shard: Shard, content: mmap.mmap, dtype: str) -> int:
+    """Of a checked shard; -1 if it has none."""
+    buffers = shard.columns[COLUMN]
+    values = np.frombuffer(content, dtype, shard.tokens, buffers.values)
+    return int(values.max()) if len(values) else -1
