@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import argparse
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from mltrain.checkpoint.catalog import Damage, Saved
@@ -130,6 +131,19 @@ def digest_checkpoint(where: str, runs: str = "runs", step: int | None = None) -
     return digest(path, step, retired)
 
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+# What a worker of ours imports anyway: the template has it ready, so that a restart does not wait for it. None of these starts a thread.
+WORKER_MODULES = ["mltrain.trainer.trainer", "mltrain.checkpoint.checkpointer", "mltrain.data.loader"]
+
+
+def agent(argv: list[str], parser: Callable[[str, str, str], argparse.ArgumentParser]) -> int:
+    """Run a command on this machine's workers, with restarts. parser: makes the command line's parser. Returns the exit code of the run."""
+    from mltrain.agent.agent import Agent
+    from mltrain.agent.options import parse
+    return Agent(parse(argv, parser), WORKER_MODULES).run()
+
+
 
 # ── launch and worker ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,7 +1,7 @@
 """The pulse of one worker: 64 KiB of memory (memfd) shared with its agent, and a socket for what must not be lost.
 
-    byte 0      8 numbers: beats, phase (index into PHASES), step (optimizer steps done, -1: none known), loss, samples, tokens,
-                moment of the exception record, 1 if STACK_SIGNAL makes the worker write its stack
+    byte 0      beats, phase (index into PHASES), step (optimizer steps done, -1: none known), loss, samples, tokens
+    byte 48     step and moment at which this attempt began to train, moment of the exception record, 1 if STACK_SIGNAL writes the stack
     byte 1024   exception record, JSON: type, message, where, code
     byte 4096   stack of all threads, text of faulthandler
 
@@ -36,7 +36,7 @@ PAGE_VARIABLE, REPORT_VARIABLE = "MLTRAIN_PULSE_FD", "MLTRAIN_REPORT_FD"
 STACK_SIGNAL = signal.SIGRTMIN + 7       # scripts use SIGUSR1 and SIGUSR2 themselves (submitit, Lightning)
 PAGE_BYTES, RECORD_AT, STACK_AT = 65536, 1024, 4096
 _NUMBERS = struct.Struct("qqqdqq")       # what a beat writes
-_MOMENT, _DUMPS = _NUMBERS.size, _NUMBERS.size + 8
+_BEGIN, _MOMENT, _DUMPS = 48, 64, 72    # offsets of what is written once: (int64 step, double moment), double, int64
 _NUMBER_OF = {name: number for number, name in enumerate(PHASES)}
 _MEMORY = "mltrain-pulse"
 _REPORT_BYTES = 60_000                   # of one report: a socket's packet, and a ledger's row, has an end
@@ -62,7 +62,7 @@ class Page:
         if fd is None:
             fd = os.memfd_create(_MEMORY)
             os.ftruncate(fd, PAGE_BYTES)
-            os.pwrite(fd, _NUMBERS.pack(0, 0, -1, math.nan, 0, 0), 0)
+            os.pwrite(fd, _NUMBERS.pack(0, 0, -1, math.nan, 0, 0) + struct.pack("qd", -1, 0.0), 0)
         self.fd, self.memory = fd, mmap.mmap(fd, PAGE_BYTES)
 
     def read(self) -> Beat:
@@ -72,6 +72,11 @@ class Page:
             one = two
         beats, phase, step, loss, samples, tokens = _NUMBERS.unpack(one)
         return Beat(beats, PHASES[phase] if 0 <= phase < len(PHASES) else "none", step, loss, samples, tokens)
+
+    def begin(self) -> tuple[int, float] | None:
+        """(step, time.monotonic) at which this attempt began to train; None if it has not."""
+        step, moment = struct.unpack_from("qd", self.memory, _BEGIN)
+        return (step, moment) if moment else None
 
     def record(self) -> dict[str, Any]:
         """The exception the worker ended with, {} if there was none: type, message, where (file:line), code, moment (time.monotonic)."""
@@ -120,7 +125,7 @@ class Pulse:
 
     def __init__(self, page: Page | None = None, reports: socket.socket | None = None) -> None:
         self.page, self._reports = page, reports
-        self._beats, self._loss, self._samples, self._tokens = 0, math.nan, 0, 0
+        self._beats, self._loss, self._samples, self._tokens, self._begun = 0, math.nan, 0, 0, False
         if page:
             last = page.read()
             self._beats, self._loss, self._samples, self._tokens = last.beats, last.loss, last.samples, last.tokens
@@ -150,6 +155,10 @@ class Pulse:
             self._samples = samples
         if tokens is not None:
             self._tokens = tokens
+        if not self._begun and phase not in ("none", "load"):
+            self._begun = True
+            if not self.page.begin():
+                struct.pack_into("qd", self.page.memory, _BEGIN, step, time.monotonic())
         self._beats += 1
         _NUMBERS.pack_into(self.page.memory, 0, self._beats, _NUMBER_OF[phase], step, self._loss, self._samples, self._tokens)
 

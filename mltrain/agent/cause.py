@@ -1,0 +1,89 @@
+"""Which rank failed first, and what to say of it. The other ranks' broken connections are echoes of that one failure."""
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import asdict, dataclass
+from typing import Any
+
+# What gloo, NCCL and torch's store say when a peer is gone.
+_ECHO = re.compile(
+    r"connection (closed|reset|refused|was closed|was likely closed)|broken pipe|socket (closed|is not connected)|peer .*(closed|gone)"
+    r"|application timeout caused pair closure|remote process exited|ncclRemoteError|recvvalue failed|timed out", re.IGNORECASE)
+_IMPORT_ERRORS = ("ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "TabError")
+GRACEFUL = (0, 75, 130)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How one worker ended. code: exit code, -N for signal N (one that still lives has noted the code it will exit with). step: optimizer
+    steps done, -1 unknown. trained: steps of this attempt. moment: when it failed (time.monotonic). type, message, where: its exception,
+    if any."""
+
+    rank: int
+    pid: int
+    code: int
+    moment: float
+    phase: str = "none"
+    step: int = -1
+    trained: int = 0
+    type: str = ""
+    message: str = ""
+    where: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.code not in GRACEFUL
+
+    @property
+    def is_exception(self) -> bool:
+        """An exception of the script itself: Python's exit code 1 with a record, or our own 70."""
+        return self.code == 70 or (self.code == 1 and bool(self.type))
+
+    @property
+    def cannot_import(self) -> bool:
+        return self.is_exception and self.type in _IMPORT_ERRORS
+
+    @property
+    def is_echo(self) -> bool:
+        return bool(self.type) and bool(_ECHO.search(self.message))
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell would report: 128 + N for signal N; an uncaught exception is 70 whatever Python made of it."""
+        if self.is_exception:
+            return 70
+        return 128 - self.code if self.code < 0 else self.code
+
+    def signature(self) -> tuple[str, str, str, int]:
+        """Equal for the same failure at the same step."""
+        return (self.type or f"exit code {self.code}", self.message, self.where, self.step)
+
+    def row(self) -> dict[str, Any]:
+        """For the ledger."""
+        values = asdict(self)
+        del values["moment"]
+        return {key: value for key, value in values.items() if value not in ("", None)}
+
+    def describe(self) -> str:
+        """rank 1 (pid 123) killed by SIGKILL at step 17, phase compute"""
+        how = f"killed by {_signal_name(-self.code)}" if self.code < 0 else f"exited with {self.code}"
+        text = f"rank {self.rank} (pid {self.pid}) {how}"
+        if self.type or self.message:
+            first = self.message.splitlines()[0] if self.message else ""
+            text += f": {self.type + ': ' if self.type else ''}{first[:200]}" + (f" ({self.where})" if self.where else "")
+        return text + (f"{',' if self.type else ''} at step {self.step}, phase {self.phase}" if self.step >= 0 else "")
+
+
+def pick(ends: list[End]) -> tuple[End, int]:
+    """(the cause, number of echoes): the earliest failure that is not a broken connection, else the earliest. At least one must have
+    failed."""
+    failed = sorted((end for end in ends if end.failed), key=lambda end: (end.is_echo, end.moment))
+    return failed[0], len(failed) - 1
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

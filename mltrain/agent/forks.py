@@ -1,0 +1,117 @@
+"""The agent's side of the template process: when it is started, what is ordered from it, who is told the pid.
+
+    off  ──start()──>  importing  ──ready──>  ready  ──(its socket ends)──>  off, started again
+
+A template that cannot serve (more than one thread after its imports, or an import that kills it) is given up: what was ordered is then
+spawned.
+"""
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mltrain.agent.loop import Loop
+from mltrain.agent.template import environment
+
+Born = Callable[[int, list[int]], None]
+_ROOT = str(Path(__file__).resolve().parents[2])
+# As `python -m`, but with neither this folder nor the current one before the standard library: a script's neighbours must not shadow
+# torch's imports.
+START = (f"import sys; sys.path.pop(0); sys.path.append({_ROOT!r}); from mltrain.agent.template import main; "
+          f"sys.path.pop(); sys.path.insert(0, ''); sys.exit(main())")
+
+
+class Forks:
+    """early: modules imported before the first order is served. late: when told to warm() up. patient: a worker ordered while the
+    template still imports waits for it; otherwise it is spawned."""
+
+    def __init__(self, loop: Loop, early: list[str], late: list[str], patient: bool, note: Callable[[str], None]) -> None:
+        self._loop, self._early, self._late, self.patient, self._note = loop, early, late, patient, note
+        self._control: socket.socket | None = None
+        self._ready, self._given_up, self._warm = False, False, False
+        self._waiting: list[tuple[str, bytes, list[int]]] = []             # not yet sent: a socket's queue is short
+        self.pending: dict[str, Born] = {}
+
+    @property
+    def wanted(self) -> bool:
+        """Should the next worker be forked?"""
+        return not self._given_up and self._control is not None and (self._ready or self.patient)
+
+    def start(self) -> None:
+        if self._control is not None or self._given_up:
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-c", START, str(theirs.fileno()), ",".join(self._early), ",".join(self._late)]
+        subprocess.Popen(command, env=environment(), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True)
+        theirs.close()
+        self._control, self._ready = ours, False
+        self._loop.watch(ours.fileno(), self._answer)
+
+    def order(self, key: str, fds: list[int], born: Born, **fields: object) -> None:
+        """Ask for a process; the descriptors go with the order. born(pid, []) is called once; born(0, fds) if it could not be ordered
+        (start it in another way, then close them), born(0, []) if the template died over it."""
+        self.start()
+        if self._given_up:
+            born(0, fds)
+            return
+        self.pending[key] = born
+        self._waiting.append((key, json.dumps({"key": key, "agent": os.getpid(), **fields}).encode(), fds))
+        self._flush()
+
+    def warm(self) -> None:
+        """Let it import what later attempts need too."""
+        if self._late and not self._warm and self._control is not None:
+            self._warm = True
+            self._waiting.append(("", b'{"kind": "warm"}', []))
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._ready and self._waiting and self._control:
+            key, data, fds = self._waiting[0]
+            try:
+                socket.send_fds(self._control, [data], fds)
+            except OSError:                                    # it has died: its socket's end is the next event
+                return
+            self._waiting.pop(0)
+            for fd in fds:
+                os.close(fd)
+
+    def _answer(self) -> None:
+        assert self._control is not None
+        try:
+            data = self._control.recv(1 << 16)
+        except OSError:
+            data = b""
+        if not data:
+            self._ended()
+            return
+        message = json.loads(data)
+        if message.get("threads", 1) > 1:
+            self._note(f"the template has {message['threads']} threads after its imports: workers are spawned instead")
+            self._given_up = True
+            self._ended()
+        elif "ready" in message:
+            self._ready = True
+            self._flush()
+        elif "pid" in message and (born := self.pending.pop(message["key"], None)):
+            born(message["pid"], [])
+
+    def _ended(self) -> None:
+        """It died, or is of no use: those that wait for it must not wait for ever."""
+        assert self._control is not None
+        if not self._ready and not self._given_up:
+            self._note("the template process died while importing: workers are spawned, not forked")
+            self._given_up = True
+        self._loop.forget(self._control.fileno())
+        self._control.close()
+        self._control, self._ready, self._warm = None, False, False
+        unsent, self._waiting = {key: fds for key, _, fds in self._waiting}, []
+        lost, self.pending = self.pending, {}
+        for key, born in lost.items():
+            born(0, unsent.get(key, []))
+        self.start()

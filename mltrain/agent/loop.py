@@ -1,0 +1,57 @@
+"""One event loop: descriptors (pidfds, sockets, pipes), signals, timers. Nothing polls."""
+from __future__ import annotations
+
+import heapq
+import itertools
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+Action = Callable[[], None]
+
+
+class Loop:
+    """watch() a descriptor, after() some seconds, on_signals(): each calls back from run(), which returns when `done` says so."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Action]] = []
+        self._count = itertools.count()
+
+    def watch(self, fd: int, action: Action) -> None:
+        self._selector.register(fd, selectors.EVENT_READ, action)
+
+    def forget(self, fd: int) -> None:
+        """Must come before the descriptor is closed: its number may be another file's the next moment."""
+        self._selector.unregister(fd)
+
+    def after(self, seconds: float, action: Action) -> None:
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._count), action))
+
+    def on_signals(self, numbers: set[signal.Signals], action: Callable[[signal.Signals], None]) -> None:
+        """Signals arrive as bytes on a socket, between two events: never in the middle of one."""
+        wake, write = socket.socketpair()
+        wake.setblocking(False)
+        write.setblocking(False)
+        signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
+        for number in numbers:
+            signal.signal(number, lambda *_: None)
+        self._sockets = wake, write                            # keeps both open
+
+        def drain() -> None:
+            for number in wake.recv(64):
+                if number in numbers:
+                    action(signal.Signals(number))
+
+        self.watch(wake.fileno(), drain)
+
+    def run(self, done: Callable[[], bool]) -> None:
+        while not done():
+            wait = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+            for key, _ in self._selector.select(wait):
+                if self._selector.get_map().get(key.fd) is key:            # not closed by an earlier one of these
+                    key.data()
+            while self._timers and self._timers[0][0] <= time.monotonic() and not done():
+                heapq.heappop(self._timers)[2]()

@@ -1,0 +1,167 @@
+"""The agent's command line: its own flags, torchrun's names for them, and a command after -- or a script as torchrun takes it."""
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mltrain.agent.output import parse_streams
+from mltrain.agent.workers import Command
+from mltrain.errors import ConfigError, UsageError
+
+DEFAULT_RESTARTS, DEFAULT_GRACE_SECONDS = 16, 120.0
+DESCRIPTION = """Run any command on N workers of this machine, and restart them when one dies.
+Sets torchrun's environment variables and takes its flags."""
+EXAMPLES = """  mltrain agent --workers 2 -- python train.py --lr 0.1
+  mltrain agent --nproc-per-node 2 train.py --lr 0.1        as torchrun takes it
+  mltrain agent --workers 2 --run-dir runs/mine -- python train.py
+                                                            logs by rank, status and ledger in that folder
+exit code: 0 done, 75 stopped with state saved, 130 stopped by the user, else that of the worker that failed first (128 + N for signal N)"""
+_INERT = "accepted and not needed: one machine has no rendezvous"
+Make = Callable[[str, str, str], argparse.ArgumentParser]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What one agent is to do. own: the command is a worker of mltrain's (it beats, and knows what exit code 75 means)."""
+
+    command: Command
+    workers: int
+    restarts: int
+    run: Path | None = None
+    own: bool = False
+    grace: float = DEFAULT_GRACE_SECONDS
+    run_id: str = "run"
+    role: str = "default"
+    host: str = "127.0.0.1"
+    port: int = 0
+    folder: Path | None = None
+    redirect: dict[int, int] = field(default_factory=dict)
+    tee: dict[int, int] = field(default_factory=dict)
+    parent: int = 0
+
+
+def parser(make: Make) -> argparse.ArgumentParser:
+    """make(prog, description, examples) -> a parser that raises UsageError."""
+    p = make("mltrain agent", DESCRIPTION, EXAMPLES)
+    p.usage = "mltrain agent [options] -- COMMAND...   or   mltrain agent [options] script.py arguments..."
+    p.add_argument("--workers", metavar="N", help="processes to start; auto: one an accelerator, else one (default: 1)")
+    p.add_argument("--nproc-per-node", "--nproc_per_node", dest="nproc", metavar="N", help="the same; also gpu, cpu, auto as in torchrun")
+    p.add_argument("--restarts", "--max-restarts", "--max_restarts", dest="restarts", type=int, default=DEFAULT_RESTARTS, metavar="N",
+                   help=f"restarts without a new saved step; each saved step gives them all back (default: {DEFAULT_RESTARTS})")
+    p.add_argument("--run-dir", type=Path, metavar="DIR", help="write logs by rank, status.json and the ledger there")
+    p.add_argument("--grace", "--shutdown-timeout", "--shutdown_timeout", dest="grace", type=float, default=DEFAULT_GRACE_SECONDS,
+                   metavar="SECONDS", help=f"after SIGTERM or SIGINT: time for workers to save (default: {DEFAULT_GRACE_SECONDS:.0f})")
+    p.add_argument("-m", "--module", action="store_true", help="the script is the name of a module")
+    p.add_argument("--no-python", "--no_python", action="store_true", help="the script is a program of its own")
+    p.add_argument("--log-dir", "--log_dir", type=Path, metavar="DIR", help="for -r, -t: DIR/RUN_ID/attempt_0/LOCAL_RANK/stdout.log")
+    p.add_argument("-r", "--redirects", default="0", metavar="STREAMS",
+                   help="into files only: 1 stdout, 2 stderr, 3 both; or LOCAL_RANK:1,...")
+    p.add_argument("-t", "--tee", default="0", metavar="STREAMS", help="into files and to the terminal")
+    p.add_argument("--master-addr", "--master_addr", default="127.0.0.1", metavar="HOST",
+                   help="address of the attempt's store (default: 127.0.0.1)")
+    p.add_argument("--master-port", "--master_port", type=int, default=0, metavar="PORT", help="its port (default: a new one each attempt)")
+    p.add_argument("--nnodes", default="1", help="1: several machines come with the cluster launchers")
+    p.add_argument("--node-rank", "--node_rank", type=int, default=0, help="0")
+    p.add_argument("--role", default="default", help="value of ROLE_NAME")
+    p.add_argument("--rdzv-id", "--rdzv_id", default="", metavar="ID", help="value of TORCHELASTIC_RUN_ID (default: the run's id)")
+    p.add_argument("--standalone", action="store_true", help=_INERT)
+    for name in ("rdzv-backend", "rdzv-endpoint", "rdzv-conf", "monitor-interval"):
+        p.add_argument(f"--{name}", f"--{name.replace('-', '_')}", help=_INERT, metavar="X")
+    p.add_argument("--parent", type=int, default=0, help=argparse.SUPPRESS)          # the launcher whose end is our SIGTERM
+    return p
+
+
+def parse(argv: list[str], make: Make) -> Options:
+    """Raises UsageError (64), ConfigError (78)."""
+    p = parser(make)
+    head, rest, dashes = _split(p, argv)
+    values = p.parse_args(head)
+    if values.nnodes not in ("1", "1:1") or values.node_rank != 0:
+        raise ConfigError(f"--nnodes {values.nnodes} --node-rank {values.node_rank}: this agent runs one machine",
+                          "several machines come with the ssh, Slurm and Kubernetes launchers")
+    if not rest:
+        raise UsageError("no command", "mltrain agent --workers 2 -- python train.py")
+    if values.restarts < 0 or values.grace < 0:
+        raise UsageError("--restarts and --grace must not be negative", "mltrain agent --help explains them")
+    argv_of_worker = rest if dashes or values.no_python else _as_torchrun(rest, values.module)
+    run = values.run_dir.absolute() if values.run_dir else None
+    try:
+        redirect, tee = parse_streams(values.redirects), parse_streams(values.tee)
+    except ValueError as error:
+        raise UsageError(f"-r/-t: {error}", "mltrain agent --help explains them") from None
+    if (any(redirect.values()) or any(tee.values())) and not values.log_dir:
+        raise UsageError("-r and -t need --log-dir DIR", "or use --run-dir DIR, which keeps every rank's output")
+    run_id = values.rdzv_id or (run.name if run else str(uuid.uuid4()))
+    return Options(
+        as_command(argv_of_worker), _workers(values.workers, values.nproc), values.restarts, run, own=is_own(argv_of_worker),
+        grace=values.grace, run_id=run_id, role=values.role, host=values.master_addr, port=values.master_port, redirect=redirect, tee=tee, parent=values.parent,
+        folder=values.log_dir.absolute() / run_id if values.log_dir else None)
+
+
+def _split(p: argparse.ArgumentParser, argv: list[str]) -> tuple[list[str], list[str], bool]:
+    """(own options, command, was it after --?). By hand: argparse treats a -- among a script's arguments differently in each Python
+    version."""
+    takes_value = {option for action in p._actions if action.nargs is None for option in action.option_strings}
+    at = 0
+    while at < len(argv):
+        word = argv[at]
+        if word == "--":
+            return argv[:at], argv[at + 1:], True
+        if not word.startswith("-") or word == "-":
+            return argv[:at], argv[at:], False
+        at += 2 if word in takes_value else 1
+    return argv, [], False
+
+
+def _as_torchrun(rest: list[str], module: bool) -> list[str]:
+    python = os.environ.get("PYTHON_EXEC") or sys.executable
+    return [python, "-m", *rest] if module else [python, *rest]
+
+
+def as_command(argv: list[str]) -> Command:
+    """Can a fork of the template run it? Only what this very Python would run, without options of its own."""
+    found = shutil.which(argv[0])
+    if found is None:
+        raise UsageError(f"cannot start {argv[0]}: there is no such program", f"the command was: {shlex.join(argv)}")
+    same = os.path.basename(found).startswith("python") and os.path.dirname(os.path.abspath(found)) == os.path.dirname(sys.executable)
+    if same and len(argv) > 1 and not os.environ.get("PYTHONSAFEPATH"):
+        if argv[1] == "-m" and len(argv) > 2:
+            return Command(argv, argv[2:], module=True)
+        if not argv[1].startswith("-") and os.path.isfile(argv[1]):
+            return Command(argv, argv[1:])
+    return Command(argv)
+
+
+def is_own(argv: list[str]) -> bool:
+    return argv[1:4] == ["-m", "mltrain", "worker"]
+
+
+def accelerators() -> int:
+    """How many accelerators this machine shows, without waking a driver: NVIDIA's device files, cut down by CUDA_VISIBLE_DEVICES."""
+    count = sum(1 for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return count if visible is None else min(count, len([part for part in visible.split(",") if part.strip() not in ("", "-1")]))
+
+
+def _workers(workers: str | None, nproc: str | None) -> int:
+    if workers is not None and nproc is not None and workers != nproc:
+        raise UsageError(f"--workers {workers} and --nproc-per-node {nproc} contradict each other", "give one of them")
+    cores = len(os.sched_getaffinity(0))
+    if workers == "auto":
+        return accelerators() or 1
+    text = workers or nproc or "1"
+    if nproc in ("gpu", "auto", "cpu") and workers is None:
+        count = cores if nproc == "cpu" else accelerators() or (cores if nproc == "auto" else 0)
+        if not count:
+            raise ConfigError("--nproc-per-node gpu: this machine shows no accelerator", "give a number, or cpu")
+        return count
+    if not text.isdigit() or not 0 < int(text) <= 4096:
+        raise UsageError(f"--workers {text}: not a number of processes", "a number from 1, or auto")
+    return int(text)

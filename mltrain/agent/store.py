@@ -1,0 +1,90 @@
+"""The stores of one attempt, new for each: nothing of a dead attempt can be read, so a restarted script cannot meet stale addresses.
+
+A TCPStore for scripts that call init_process_group themselves: the agent binds a port (loopback) and listens; the process that serves it
+is started when the first worker connects, so whoever needs none costs none. A file (MLTRAIN_STORE) for our own workers, which need no port.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+
+from mltrain.agent.forks import START, Forks
+from mltrain.agent.loop import Loop
+from mltrain.agent.template import environment
+from mltrain.errors import NodeUnfit
+
+STORE_VARIABLE = "MLTRAIN_STORE"
+
+
+class Stores:
+    """open() at the beginning of an attempt, close() at its end."""
+
+    def __init__(self, loop: Loop, forks: Forks, host: str, port: int) -> None:
+        self._loop, self._forks, self._host, self._port = loop, forks, host, port
+        self._listener: socket.socket | None = None
+        self._pid, self._key, self._folder = 0, "", ""
+
+    def open(self, attempt: int) -> Callable[[int], dict[str, str]]:
+        """rank -> the environment variables that lead it here. Raises NodeUnfit (69) if a port that was asked for is taken."""
+        self.close()
+        try:
+            self._listener = socket.create_server((self._host, self._port), backlog=4096)
+        except OSError as error:
+            raise NodeUnfit(f"{self._host}:{self._port}: cannot listen there: {error.strerror}",
+                            "leave --master-addr and --master-port away: each attempt then has a free port of its own") from None
+        port = self._listener.getsockname()[1]
+        self._loop.watch(self._listener.fileno(), lambda: self._serve(attempt, port))
+        self._folder = tempfile.mkdtemp(prefix="mltrain-store-")
+        names = {"MASTER_ADDR": self._host, "MASTER_PORT": str(port), STORE_VARIABLE: os.path.join(self._folder, "store")}
+        return lambda rank: {**names, "TORCHELASTIC_ERROR_FILE": os.path.join(self._folder, f"error-{rank}.json")}
+
+    def _serve(self, attempt: int, port: int) -> None:
+        """Somebody has connected: now a process has to serve it. The connection waits in the backlog."""
+        assert self._listener is not None
+        self._loop.forget(self._listener.fileno())
+        fd, self._listener = self._listener.detach(), None
+        self._key = f"store/{attempt}"
+        key = self._key
+
+        def born(pid: int, unsent: list[int]) -> None:
+            if unsent:
+                pid = _spawn(unsent[0], self._host, port)
+                os.close(unsent[0])
+            if self._key == key:
+                self._pid = pid
+            elif pid:
+                os.kill(pid, signal.SIGKILL)                   # the attempt has ended meanwhile
+
+        if self._forks.wanted:
+            self._forks.order(key, [fd], born, kind="store", host=self._host, port=port)
+        else:
+            born(0, [fd])
+
+    def close(self) -> None:
+        self._key = ""
+        if self._listener:
+            self._loop.forget(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+        if self._pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            self._pid = 0
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = ""
+
+
+def _spawn(fd: int, host: str, port: int) -> int:
+    order = json.dumps({"agent": os.getpid(), "host": host, "port": port, "fd": fd})
+    process = subprocess.Popen([sys.executable, "-c", START, "store", order], env=environment(), pass_fds=[fd], stdin=subprocess.DEVNULL)
+    process.returncode = 0                                     # reaped with the orphans
+    return process.pid

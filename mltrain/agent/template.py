@@ -1,0 +1,184 @@
+"""The template: a process that has torch imported, one thread, and no device touched. The agent sends it orders; for each it forks a worker
+that runs the script, so that a restart pays for no import.
+
+It forks twice: the process between exits, the kernel hands the worker to the agent (a child subreaper), which therefore is the worker's
+parent: it can wait for it by pidfd, and the worker dies with it. Orders and answers are JSON packets on one socket, descriptors travel
+along:
+    order   {"key", "agent", "kind": "worker" | "store" | "warm", ...}        answer   {"ready", "threads"} once, {"warm", "threads"},
+    {"key", "pid"}
+
+    template SOCKET MODULES-BEFORE-ORDERS MODULES-WHEN-WARM       (comma-separated lists)
+    template store ORDER          one store, without a template         template run ORDER        one worker, likewise
+"""
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import re
+import runpy
+import signal
+import socket
+import sys
+from types import TracebackType
+from typing import Any
+
+from mltrain.agent.tie import die_with_parent, tie_to
+from mltrain.errors import INTERRUPTED, MltrainError
+from mltrain.runs.pulse import PAGE_VARIABLE, REPORT_VARIABLE, Page
+
+Order = dict[str, Any]
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def environment() -> dict[str, str]:
+    """Of the template: as the agent's, but one thread each for OpenMP and BLAS (else numpy starts a pool at import, and a fork would
+    lose it) and a device count that does not initialise the driver."""
+    return {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+
+
+def preload(names: list[str]) -> int:
+    """Import modules; a missing one is left for the script to miss. Returns the number of threads: a fork keeps only one."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+    gc.collect()
+    gc.freeze()                                                # the collector must not touch (and so copy) pages shared with the forks
+    return len(os.listdir("/proc/self/task"))
+
+
+def serve(control: socket.socket, early: list[str], late: list[str]) -> tuple[Order, list[int]] | None:
+    """Answer orders until the agent closes the socket (None). In a forked worker: returns the order it was forked for."""
+    _send(control, {"ready": True, "threads": preload(early)})
+    while True:
+        data, fds, _, _ = socket.recv_fds(control, 1 << 18, 8)
+        if not data:
+            return None
+        order: Order = json.loads(data)
+        if order["kind"] == "warm":
+            _send(control, {"warm": True, "threads": preload(late)})
+            continue
+        if (between := os.fork()) == 0:
+            if worker := os.fork():
+                _send(control, {"key": order["key"], "pid": worker})
+                os._exit(0)
+            control.close()
+            return order, fds
+        os.waitpid(between, 0)
+        for fd in fds:
+            os.close(fd)
+
+
+def _send(control: socket.socket, message: Order) -> None:
+    try:
+        control.send(json.dumps(message).encode())
+    except OSError:                                            # the agent has left meanwhile
+        os._exit(0)
+
+
+def serve_store(order: Order, fds: list[int]) -> None:
+    """Host one attempt's TCPStore on a socket that the agent has bound and listens on: workers that came early wait in its backlog."""
+    tie_to(order["agent"])
+    os.setsid()
+    store = importlib.import_module("torch.distributed").TCPStore(order["host"], order["port"], is_master=True, wait_for_workers=False, master_listen_fd=fds[0])
+    signal.pause()
+    del store
+
+
+def become_worker(order: Order, fds: list[int]) -> int:
+    """In a fork: be as a fresh process would be, then run the script. fds: stdout, stderr, pulse page, report socket."""
+    tie_to(order["agent"])
+    os.setsid()                                                # data-loader children share the group: one killpg ends all of them
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (fds[0], 1), (fds[1], 2)):
+        os.dup2(source, target)
+        os.close(source)
+    os.environ.clear()
+    os.environ.update(order["env"])
+    os.environ.update({PAGE_VARIABLE: str(fds[2]), REPORT_VARIABLE: str(fds[3])})
+    if "numpy" in sys.modules:                                 # seeded when the template imported it: else equal in all ranks
+        sys.modules["numpy"].random.seed()
+    _use_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
+    return run_script(order["argv"], order["module"], Page(fds[2]))
+
+
+def run_script(argv: list[str], module: bool, page: Page) -> int:
+    """Run it as `python SCRIPT` or `python -m MODULE` would. An exception is noted in the page and printed. Returns the exit code, or
+    raises SystemExit like any Python program."""
+    for stream in (sys.stdout, sys.stderr):                    # a killed worker's last lines are the ones that matter
+        stream.reconfigure(line_buffering=True)                # type: ignore[union-attr]
+    page.enable_stack()
+    sys.argv = argv
+    try:
+        if module:
+            sys.path[0] = os.getcwd()
+            runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
+        else:
+            sys.path[0] = os.path.dirname(os.path.realpath(argv[0]))
+            runpy.run_path(argv[0], run_name="__main__")
+        return 0
+    except SystemExit:
+        raise                                                  # an ordinary end: atexit functions and thread joins run as in any Python
+    except BaseException as error:                             # noqa: BLE001 whatever ends a script ends here, is noted and printed
+        code = error.code if isinstance(error, MltrainError) else INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+        page.write_record(error, code)
+        error.__traceback__ = _of_script(error.__traceback__)
+        sys.excepthook(type(error), error, error.__traceback__)
+        return code
+
+
+def _of_script(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback without our own frames and runpy's, as the user's script alone would show it."""
+    ours, rest = (__file__, runpy.__file__, "<frozen runpy>"), trace
+    while rest and rest.tb_frame.f_code.co_filename in ours:
+        rest = rest.tb_next
+    return rest
+
+
+def _use_threads(threads: int) -> None:
+    """Undo the one-thread settings of the template: as many as a fresh process would have used."""
+    if threads == 1:
+        return
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    with open("/proc/self/maps") as maps:
+        libraries = set(re.findall(r"/\S*openblas\S*\.so\S*", maps.read()))
+    for path in libraries:                                     # numpy's and scipy's copies, each under a name of its own
+        library = ctypes.CDLL(path)
+        for name in ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_", "openblas_set_num_threads"):
+            if setter := getattr(library, name, None):
+                setter(threads)
+                break
+
+
+def main() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.argv[1] == "store":
+        order = json.loads(sys.argv[2])
+        serve_store(order, [order["fd"]])
+        return 0
+    if sys.argv[1] == "run":
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        order = json.loads(sys.argv[2])
+        tie_to(order["agent"])
+        return run_script(order["argv"], order["module"], Page(int(os.environ[PAGE_VARIABLE])))
+    die_with_parent()
+    control = socket.socket(fileno=int(sys.argv[1]))           # SOCK_SEQPACKET: one order a packet
+    early, late = ([name for name in names.split(",") if name] for names in sys.argv[2:4])
+    served = serve(control, early, late)
+    if served is None:
+        return 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    order, fds = served
+    if order["kind"] == "store":
+        serve_store(order, fds)
+        return 0
+    return become_worker(order, fds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""The workers of one node in one attempt: started by a fork of the template or by plain spawn, watched by pidfd, ended by SIGKILL.
+
+What a dead worker leaves (phase, step, exception) is read from its pulse page. The agent's callbacks: `ended(End)` for each worker,
+`reported(row)` for each line a worker sends for the ledger; `empty` is true when all are gone.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mltrain.agent import tie
+from mltrain.agent.cause import GRACEFUL, End
+from mltrain.agent.forks import START, Forks
+from mltrain.agent.loop import Loop
+from mltrain.agent.output import Output
+from mltrain.runs.pulse import PAGE_VARIABLE, REPORT_VARIABLE, Beat, Page
+
+_PACKET = 1 << 17        # more than the longest report
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a worker runs. argv: the whole command, for a fresh process. script: path or module name and its arguments if a fork of the
+    template can run it, else empty."""
+
+    argv: list[str]
+    script: list[str] = field(default_factory=list)
+    module: bool = False
+
+
+@dataclass
+class Worker:
+    """One process of the attempt. pid 0: ordered, not yet born."""
+
+    rank: int
+    page: Page
+    reports: socket.socket
+    error_file: str = ""                 # where torch.distributed.elastic's @record writes
+    pid: int = 0
+    pidfd: int = -1
+    signals: list[signal.Signals] = field(default_factory=list)           # to be sent once it is born
+
+    def send(self, number: signal.Signals) -> None:
+        """To the process alone: its data loaders are its own affair. SIGKILL goes to the whole group."""
+        if not self.pid:
+            self.signals.append(number)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+        if number == signal.SIGKILL:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+
+class Workers:
+    """All workers of one attempt after another."""
+
+    def __init__(self, loop: Loop, forks: Forks, output: Output, ended: Callable[[End], None],
+                 reported: Callable[[dict[str, Any]], None]) -> None:
+        self._loop, self._forks, self._output, self._ended, self._reported = loop, forks, output, ended, reported
+        self.running: dict[int, Worker] = {}
+
+    @property
+    def empty(self) -> bool:
+        return not self.running
+
+    def start(self, rank: int, command: Command, environment: dict[str, str], attempt: int) -> None:
+        """One more worker. Forked if the template is there (or worth waiting for), else spawned."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        worker = self.running[rank] = Worker(rank, Page(), ours, environment.get("TORCHELASTIC_ERROR_FILE", ""))
+        self._loop.watch(ours.fileno(), lambda: self._reports(worker))
+        streams = self._output.open(rank, int(environment["LOCAL_RANK"]), attempt)
+        fds = [*streams, os.dup(worker.page.fd), theirs.detach()]
+        if command.script and self._forks.wanted:
+            key = f"{attempt}/{rank}"
+
+            def born(pid: int, unsent: list[int]) -> None:
+                if unsent:
+                    self._spawn(worker, command, environment, unsent)
+                else:
+                    self._born(worker, pid)
+
+            self._forks.order(key, fds, born, kind="worker", env=environment, argv=command.script, module=command.module)
+        else:
+            self._spawn(worker, command, environment, fds)
+
+    def _spawn(self, worker: Worker, command: Command, environment: dict[str, str], fds: list[int]) -> None:
+        """A fresh process that dies with the agent: our own runner for a Python script (it notes the exception), else tie.py and the
+        command."""
+        page, reports = fds[2], fds[3]
+        environment = {**environment, PAGE_VARIABLE: str(page), REPORT_VARIABLE: str(reports)}
+        if command.script:
+            order = json.dumps({"agent": os.getpid(), "argv": command.script, "module": command.module})
+            argv = [sys.executable, "-c", START, "run", order]
+        else:
+            argv = [sys.executable, "-I", "-S", tie.__file__, str(os.getpid()), *command.argv]
+        process = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=fds[0], stderr=fds[1], pass_fds=(page, reports),
+                                   start_new_session=True)
+        process.returncode = 0                                 # we wait for it ourselves, by pidfd
+        for fd in fds:
+            os.close(fd)
+        self._born(worker, process.pid)
+
+    def _born(self, worker: Worker, pid: int) -> None:
+        if pid == 0:
+            self._ended(self._gone(worker, 1, "the template process died before it had forked this worker"))
+            return
+        worker.pid, worker.pidfd = pid, os.pidfd_open(pid)     # our child and not yet waited for: the number cannot be another's
+        self._loop.watch(worker.pidfd, lambda: self._exited(worker))
+        for number in worker.signals:
+            worker.send(number)
+
+    def send(self, number: signal.Signals) -> None:
+        for worker in list(self.running.values()):
+            worker.send(number)
+
+    def beats(self) -> dict[int, tuple[int, Beat]]:
+        """rank -> (pid, newest beat)"""
+        return {rank: (worker.pid, worker.page.read()) for rank, worker in sorted(self.running.items())}
+
+    def begun(self) -> tuple[int, float] | None:
+        """(step, time.monotonic) at which the lowest living rank began to train."""
+        return next((begin for _, worker in sorted(self.running.items()) if (begin := worker.page.begin())), None)
+
+    def dead_already(self) -> list[End]:
+        """Of workers that have died but whose death is not the next event yet: their order of death is not that of our events."""
+        found = []
+        for worker in [worker for worker in self.running.values() if worker.pidfd >= 0]:
+            if os.waitid(os.P_PIDFD, worker.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                found.append(self._reap(worker))
+        return found
+
+    def exceptions(self) -> list[End]:
+        """Of workers that still live but have noted an exception: on their way out, and perhaps the cause of another's death."""
+        return [self._end(worker, worker.page.record()["code"]) for worker in self.running.values() if worker.page.record()]
+
+    def _reports(self, worker: Worker) -> None:
+        self._receive(worker)
+
+    def _receive(self, worker: Worker) -> bool:
+        """One report. False when nothing is left."""
+        try:
+            data = worker.reports.recv(_PACKET)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            with contextlib.suppress(KeyError):
+                self._loop.forget(worker.reports.fileno())
+            return False
+        with contextlib.suppress(ValueError):                  # not ours: somebody else wrote to that descriptor
+            row = json.loads(data)
+            if isinstance(row, dict) and isinstance(row.get("event"), str):
+                self._reported({"rank": worker.rank, **row})
+        return True
+
+    def _exited(self, worker: Worker) -> None:
+        self._ended(self._reap(worker))
+
+    def _reap(self, worker: Worker) -> End:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)              # its data-loader children; before the wait, which frees the number
+        self._loop.forget(worker.pidfd)
+        result = os.waitid(os.P_PIDFD, worker.pidfd, os.WEXITED)
+        os.close(worker.pidfd)
+        status = result.si_status if result else 0
+        return self._gone(worker, status if result and result.si_code == os.CLD_EXITED else -status)
+
+    def _gone(self, worker: Worker, code: int, message: str = "") -> End:
+        while self._receive(worker):                           # what it said before it died counts
+            pass
+        with contextlib.suppress(KeyError, ValueError):
+            self._loop.forget(worker.reports.fileno())
+        worker.reports.close()
+        self._output.close(worker.rank)
+        del self.running[worker.rank]
+        end = self._end(worker, code, message)
+        worker.page.close()
+        return end
+
+    def _end(self, worker: Worker, code: int, message: str = "") -> End:
+        beat, begin = worker.page.read(), worker.page.begin()
+        record = {} if code in GRACEFUL else worker.page.record() or _error_file(worker.error_file)
+        trained = beat.step - begin[0] if begin else 0
+        return End(worker.rank, worker.pid, code, record.get("moment", time.monotonic()), beat.phase, beat.step, trained,
+                   record.get("type", ""), record.get("message", message), record.get("where", ""))
+
+    def reap_orphans(self) -> None:
+        """The agent adopts what dead workers leave (data loaders, stores). Not while a new worker's pid is still on its way."""
+        known = {worker.pid for worker in self.running.values()}
+        with contextlib.suppress(ChildProcessError):
+            while not self._forks.pending:
+                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if info is None or info.si_pid in known:
+                    return
+                os.waitpid(info.si_pid, 0)
+
+
+def _error_file(path: str) -> dict[str, Any]:
+    """What @record of torch.distributed.elastic wrote: for programs that are not run by us, the one trace of an exception."""
+    try:
+        with open(path) as file:
+            name, _, message = json.load(file)["message"]["message"].partition(": ")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return {"type": name, "message": message[:600]}
