@@ -84,3 +84,43 @@ def test_a_run_trains(mltrain, tmp_path):
     (row,) = json.loads(mltrain("status", "--json"))
     assert (row["state"], row["step"]) == ("done", 3)
     assert list((tmp_path / "runs").glob("hello-*/config.json"))
+
+
+OWN_MODEL = '''
+"""A model of one's own: what comes next depends on the last byte alone."""
+from torch import nn
+
+
+class LastByte(nn.Module):
+    def __init__(self, width: int = 16, vocabulary: int = 257) -> None:
+        super().__init__()
+        self.table, self.out = nn.Embedding(vocabulary, width), nn.Linear(width, vocabulary)
+
+    def forward(self, tokens, documents=None):
+        return self.out(self.table(tokens))
+'''
+OWN_RECIPE = """
+defaults:
+  - override /task: last_byte
+  - override /data: stdlib
+meta: {title: A project of one's own}
+data: {sequence: 64, validation_samples: 8}
+steps: 3
+global_batch: 8
+micro_batch: 4
+"""
+OWN_TASK = """
+_target_: mltrain.models.language.LanguageModeling
+model: {_target_: last_byte.LastByte, width: 8}
+"""
+
+
+def test_a_project_of_ones_own_with_model_recipe_and_conf(mltrain, tmp_path):
+    for name, text in {"last_byte.py": OWN_MODEL, "recipes/mine.yaml": OWN_RECIPE, "conf/task/last_byte.yaml": OWN_TASK}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    mltrain("check", "recipe=mine")
+    mltrain("check", "recipe=mine", "task.model.widht=4", code=78)
+    mltrain("launch", "recipe=mine")
+    (row,) = json.loads(mltrain("status", "--json"))
+    assert (row["name"], row["state"], row["step"]) == ("mine", "done", 3)
