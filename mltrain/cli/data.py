@@ -102,7 +102,8 @@ def _print_inspected(found: dict[str, Any]) -> None:
 
 def verify(argv: list[str]) -> int:
     parser = Parser("mltrain data verify", """Read every byte of a dataset again and compare it with the manifest:
-digests, structure, offsets, token ids. Exit code 65 if anything is damaged, 66 if something is missing.""", "  mltrain data verify data/stdlib")
+digests, structure, offsets, token ids. Exit code 65 if anything is damaged, 66 if something is missing.""",
+                    "  mltrain data verify data/stdlib")
     parser.add_argument("folder", metavar="FOLDER", help="a folder, or a URL that fsspec knows")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     args = parser.parse_args(argv)

@@ -65,31 +65,38 @@ def find_buffers(content: Any, where: str) -> tuple[int, str, Buffers]:
     """Rows, type of the tokens, and places of the buffers in a file's bytes (anything with the buffer protocol). Raises DataError."""
     import pyarrow as pa
     try:
-        with pa.ipc.open_file(pa.py_buffer(content)) as reader:
-            if reader.num_record_batches != 1:
-                raise DataError(f"{where}: {reader.num_record_batches} record batches instead of one", _AGAIN)
-            batch = reader.get_batch(0)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        column, dtype = _read_column(content, where)
+    except (pa.ArrowException, OSError, ValueError) as error:          # ValueError: names in the schema that are no UTF-8
         raise DataError(f"{where} is not a readable Arrow file: {str(error).splitlines()[0][:200]}", _AGAIN) from None
+    # Presence of a validity buffer, not null_count: counting would read a buffer that nobody has checked.
+    missing, offsets, missing_values, values = column.buffers()
+    if missing is not None or missing_values is not None or column.offset or column.values.offset:
+        raise DataError(f"{where}: column {COLUMN} has nulls or begins at an offset", _AGAIN)
+    if offsets is None or values is None:
+        raise DataError(f"{where}: column {COLUMN} lacks a buffer", _AGAIN)
+    base, size = np.frombuffer(content, np.uint8).ctypes.data, len(memoryview(content))
+    begin, first, used = offsets.address - base, values.address - base, len(column.values) * np.dtype(dtype).itemsize
+    if not (0 <= begin <= size - offsets.size and 0 <= first <= size - values.size):
+        raise DataError(f"{where}: column {COLUMN} does not lie in the file itself: compressed?", _AGAIN)
+    if offsets.size < 8 * (len(column) + 1) or values.size < used:
+        raise DataError(f"{where}: column {COLUMN} is longer than its buffers", _AGAIN)
+    return len(column), dtype, Buffers(begin, first, used)
+
+
+def _read_column(content: Any, where: str) -> tuple[Any, str]:
+    """The Arrow array (unchecked) and the type of its tokens."""
+    import pyarrow as pa
+    with pa.ipc.open_file(pa.py_buffer(content)) as reader:
+        if reader.num_record_batches != 1:
+            raise DataError(f"{where}: {reader.num_record_batches} record batches instead of one", _AGAIN)
+        batch = reader.get_batch(0)
+    batch.validate()          # lengths and sizes of buffers fit each other, as far as metadata tells
     kind = {pa.large_list(pa.uint16()): "uint16", pa.large_list(pa.uint32()): "uint32"}
     dtype = kind.get(batch.schema.field(0).type) if batch.schema.names == [COLUMN] else None
     if dtype is None:
         found = ", ".join(f"{field.name}: {field.type}" for field in batch.schema)[:200]
         raise DataError(f"{where} holds {found or 'no column'}, not {COLUMN}: large_list of uint16 or uint32", _AGAIN)
-    column = batch.column(0)
-    # Presence of a validity buffer, not null_count: counting would read a buffer that nobody has checked.
-    missing, offsets, missing_values, values = column.buffers()
-    if missing is not None or missing_values is not None or column.offset or column.values.offset:
-        raise DataError(f"{where}: column {COLUMN} has nulls or begins at an offset", _AGAIN)
-    base = np.frombuffer(content, np.uint8).ctypes.data
-    size = len(memoryview(content))
-    if offsets is None or values is None:
-        raise DataError(f"{where}: column {COLUMN} lacks a buffer", _AGAIN)
-    begin, first = offsets.address - base, values.address - base
-    if not (0 <= begin <= size - offsets.size and 0 <= first <= size - values.size):
-        raise DataError(f"{where}: column {COLUMN} does not lie in the file itself: compressed?", _AGAIN)
-    used = len(column.values) * np.dtype(dtype).itemsize
-    return len(column), dtype, Buffers(begin, first, used)
+    return batch.column(0), dtype
 
 
 def digest(content: mmap.mmap) -> str:
