@@ -130,6 +130,8 @@ class Agent:
         step = row.get("step")
         if event == "saved" and isinstance(step, int):
             self._policy.saved(step)
+        if event == "training" and isinstance(row.get("steps"), int):
+            self._journal.steps(row["steps"])
         self._journal.row(event, **{**row, "attempt": self._journal.attempt})
 
     def _ended(self, end: End) -> None:

@@ -62,6 +62,10 @@ class Journal:
             except StorageError as error:
                 say(str(error))
 
+    def steps(self, steps: int) -> None:
+        """How many steps the run is to make, as its workers have worked out."""
+        self._status["steps"] = steps
+
     def attempt_started(self, **fields: object) -> None:
         self.attempt += 1
         self._started, self._begun = time.time(), (-1, 0.0)

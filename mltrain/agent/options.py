@@ -101,8 +101,8 @@ def parse(argv: list[str], make: Make) -> Options:
     run_id = values.rdzv_id or (run.name if run else str(uuid.uuid4()))
     return Options(
         as_command(argv_of_worker), _workers(values.workers, values.nproc), values.restarts, run, own=is_own(argv_of_worker),
-        grace=values.grace, run_id=run_id, role=values.role, host=values.master_addr, port=values.master_port, redirect=redirect, tee=tee, parent=values.parent,
-        folder=values.log_dir.absolute() / run_id if values.log_dir else None)
+        grace=values.grace, run_id=run_id, role=values.role, host=values.master_addr, port=values.master_port, redirect=redirect, tee=tee,
+        parent=values.parent, folder=values.log_dir.absolute() / run_id if values.log_dir else None)
 
 
 def _split(p: argparse.ArgumentParser, argv: list[str]) -> tuple[list[str], list[str], bool]:

@@ -84,7 +84,8 @@ def serve_store(order: Order, fds: list[int]) -> None:
     """Host one attempt's TCPStore on a socket that the agent has bound and listens on: workers that came early wait in its backlog."""
     tie_to(order["agent"])
     os.setsid()
-    store = importlib.import_module("torch.distributed").TCPStore(order["host"], order["port"], is_master=True, wait_for_workers=False, master_listen_fd=fds[0])
+    serve_on = importlib.import_module("torch.distributed").TCPStore
+    store = serve_on(order["host"], order["port"], is_master=True, wait_for_workers=False, master_listen_fd=fds[0])
     signal.pause()
     del store
 

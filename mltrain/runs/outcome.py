@@ -83,7 +83,7 @@ def pid_lives(pid: int) -> bool:
 def _steps(run: Path) -> int | None:
     """The number of steps that the run's own configuration names."""
     try:
-        steps = json.loads(config_file(run).read_text()).get("steps")
-    except (OSError, ValueError, AttributeError):
+        steps = json.loads(config_file(run).read_text())["tree"]["steps"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return steps if isinstance(steps, int) else None

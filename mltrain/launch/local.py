@@ -1,0 +1,159 @@
+"""Runs a job on this machine: one agent in a session of its own, in the foreground or detached."""
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from mltrain.errors import ConfigError, NodeUnfit
+from mltrain.launch.job import JobSpec
+from mltrain.runs import ledger
+from mltrain.runs.atomic import FILE_MODE
+from mltrain.runs.layout import ledger_file
+from mltrain.runs.lease import is_live, read_lease
+
+_START_SECONDS = 60.0    # the longest a detached agent may take to hold its run
+_RELAYED = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
+
+
+class Local:
+    """Processes on this machine.
+
+    workers: how many; None: one an accelerator, else one. nodes: 1. restarts: failures in a row without a new checkpoint before the run
+    is given up."""
+
+    def __init__(self, workers: int | None = None, nodes: int = 1, restarts: int = 16) -> None:
+        if nodes != 1:
+            raise ConfigError(f"launcher.nodes={nodes}: the local launcher runs one machine", "several come with ssh and Slurm")
+        if workers is not None and workers < 1:
+            raise ConfigError(f"launcher.workers={workers}: at least one is needed", "leave it null for one an accelerator")
+        if restarts < 0:
+            raise ConfigError(f"launcher.restarts={restarts}: must not be negative", "0 never restarts")
+        self.workers, self.nodes, self.restarts = workers, nodes, restarts
+
+    def command(self, job: JobSpec) -> list[str]:
+        """The agent's command line."""
+        workers = "auto" if self.workers is None else str(self.workers)
+        return [sys.executable, "-m", "mltrain", "agent", "--workers", workers, "--restarts", str(self.restarts),
+                "--run-dir", str(job.run), "--", *job.worker]
+
+    def render(self, job: JobSpec) -> dict[str, str]:
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(job.environment.items())]
+        return {"launch.sh": "".join(lines) + f"exec {shlex.join(self.command(job))}\n"}
+
+    def submit(self, job: JobSpec, detach: bool = False) -> int:
+        return self._detached(job) if detach else self._foreground(job)
+
+    def _foreground(self, job: JobSpec) -> int:
+        """Run the agent, relaying signals. An agent that is itself killed by a signal is started again: its workers died with it."""
+        relay = _Relay()
+        failures, saved = 0, _saved(job.run)
+        command = self.command(job)
+        split = command.index("--")
+        command[split:split] = ["--parent", str(os.getpid())]
+        try:
+            while True:
+                code = relay.run(command, {**os.environ, **job.environment})
+                if code >= 0 or relay.stopping:
+                    return code if code >= 0 else 128 - code
+                failures, saved, before = (1 if _saved(job.run) > saved else failures + 1), _saved(job.run), failures
+                if failures > self.restarts:
+                    return 128 - code
+                print(f"mltrain: the agent was killed by signal {-code}; starting it again ({failures} of {self.restarts})", file=sys.stderr)
+                relay.sleep(0.0 if before == 0 else min(30.0, 0.25 * 2 ** failures))
+                if relay.stopping:
+                    return 128 - code
+        finally:
+            relay.restore()
+
+    def _detached(self, job: JobSpec) -> int:
+        """Start the agent with nothing of ours open, and return when it holds the run."""
+        log = agent_log(job.run)
+        start = log.stat().st_size if log.exists() else 0
+        fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
+        process = subprocess.Popen(self.command(job), env={**os.environ, **job.environment}, stdin=subprocess.DEVNULL,
+                                   stdout=fd, stderr=fd, start_new_session=True)
+        os.close(fd)
+        give_up = time.monotonic() + _START_SECONDS
+        while time.monotonic() < give_up:
+            code = process.poll()
+            if code is not None:
+                with log.open() as file:
+                    file.seek(start)
+                    print(file.read(), end="", file=sys.stderr)
+                return code if code >= 0 else 128 - code
+            holder = read_lease(job.run)
+            if holder and holder.pid == process.pid and is_live(job.run):
+                process.returncode = 0                         # it is on its own now: no warning when we leave first
+                return 0
+            time.sleep(0.02)
+        process.kill()
+        raise NodeUnfit(f"the agent did not start within {_START_SECONDS:.0f} s", f"see {log}")
+
+    def status(self, run: Path) -> str:
+        return "live" if is_live(run) else "gone"
+
+    def logs(self, run: Path) -> list[Path]:
+        return [log] if (log := agent_log(run)).is_file() else []
+
+    def cancel(self, run: Path) -> None:
+        """SIGTERM to the agent. Raises NodeUnfit (69) when it runs on another host."""
+        holder = read_lease(run)
+        if holder is None or not is_live(run):
+            return
+        if holder.host != socket.gethostname():
+            raise NodeUnfit(f"{run.name} runs on {holder.host}, this is {socket.gethostname()}", "cancel it there")
+        try:
+            os.kill(holder.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            pass                                               # it has just ended
+        except PermissionError:
+            raise NodeUnfit(f"{run.name} is another user's process {holder.pid}", "ask its owner to cancel it") from None
+
+
+class _Relay:
+    """Passes this process's signals on to the agent, whichever it is at the time."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._before = {number: signal.signal(number, self._pass_on) for number in _RELAYED}
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(_RELAYED[signal.Signals(number)])
+
+    def run(self, command: list[str], environment: dict[str, str]) -> int:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _RELAYED)     # a signal between the start and its being known would be lost
+        try:
+            self._process = process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True,
+                                                       preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _RELAYED))
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _RELAYED)
+        return process.wait()
+
+    def sleep(self, seconds: float) -> None:
+        """Between two agents; a signal ends it."""
+        if seconds and not self.stopping:
+            signal.sigtimedwait((), seconds)
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def agent_log(run: Path) -> Path:
+    """What a detached agent prints: its own lines and rank 0's."""
+    return run / "agent.log"
+
+
+def _saved(run: Path) -> int:
+    """Number of saved steps in the ledger."""
+    return sum(row["event"] == "saved" for row in ledger.read(ledger_file(run)))
