@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mltrain.errors import MissingInput, UsageError
+
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from mltrain.checkpoint.catalog import Damage, Saved
     from mltrain.config.compose import Composed
     from mltrain.config.problem import Problem
     from mltrain.doctor import Finding
+    from mltrain.launch.launcher import Launcher
 
 # ── recipes ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -144,8 +147,250 @@ def agent(argv: list[str], parser: Callable[[str, str, str], argparse.ArgumentPa
     return Agent(parse(argv, parser), WORKER_MODULES).run()
 
 
+def status(runs: str = "runs", run: str | None = None) -> list[dict[str, Any]]:
+    """All runs of a folder, oldest first; or the one that `run` names, with its ranks. Keys as in status.json."""
+    from mltrain.runs import outcome
+    from mltrain.runs.layout import find_run, list_runs
+    if run is not None:
+        return [outcome.read_status(find_run(Path(runs), run))]
+    return [outcome.brief(path) for path in list_runs(Path(runs))]
+
+
+def logs(run: str, runs: str = "runs", *, rank: int | None = 0, attempt: int | None = None, errors: bool = False,
+         follow: bool = False) -> Iterator[str]:
+    """The lines a run printed. rank None: of all ranks. errors: what failed, and the culprit's last lines. Raises MissingInput (66)."""
+    from mltrain.runs import logs as logs_
+    from mltrain.runs.layout import find_run
+    path = find_run(Path(runs), run)
+    if errors:
+        return logs_.errors(path, attempt)
+    return logs_.follow(path, rank) if follow else logs_.text(path, attempt, rank)
+
+
+def cancel(run: str, runs: str = "runs", limit: float = 150.0) -> str:
+    """Stop a run after its state is saved, and wait for that. Returns what was done. Raises NodeUnfit (69) after `limit` seconds."""
+    from mltrain.runs import outcome
+    from mltrain.runs.layout import find_run, ledger_file
+    from mltrain.runs.ledger import CANCEL, Ledger
+    path = find_run(Path(runs), run)
+    launcher = _launcher(path)
+    state = outcome.read_status(path)["state"]
+    if launcher.status(path) == "gone":
+        if state in outcome.ENDED_STATES and state != "stopped":
+            return f"{path.name} is {state}: nothing to cancel"
+        Ledger(ledger_file(path)).append("cancelled", reason="it was not live")
+        outcome.write_status(path, {**outcome.last_status(path), "state": "cancelled"}, durable=True)
+        return f"{path.name} was not live ({state}): marked as cancelled"
+    Ledger(ledger_file(path)).append(CANCEL)
+    launcher.cancel(path)
+    after = outcome.wait(path, limit)
+    return f"{path.name} is {after['state']}" + (f", state saved up to step {after['step']}" if after["state"] == "cancelled" else "")
+
+
+def resume(run: str, overrides: Sequence[str] = (), runs: str = "runs", *, step: int | None = None, detach: bool = False,
+           say: Callable[[str], None] = print) -> int:
+    """Go on where a run stopped; attach if it is live. step: give up what came after that checkpoint. Returns the run's exit code."""
+    from mltrain.launch.job import JobSpec
+    from mltrain.runs import ledger, outcome
+    from mltrain.runs import logs as logs_
+    from mltrain.runs.layout import find_run, ledger_file
+    from mltrain.runs.lease import is_live
+    path = find_run(Path(runs), run)
+    if is_live(path):
+        if overrides or step is not None:
+            raise UsageError(f"{path.name} is live: it cannot be changed now", f"mltrain cancel {path.name} first")
+        say(f"attached to {path.name} (Ctrl-C detaches; mltrain cancel stops it)")
+        for line in logs_.follow(path, from_end=True):
+            say(line.rstrip("\n"))
+        ended = outcome.read_status(path)
+        if ended.get("code") is not None:
+            say(f"{path.name} is {ended['state']} at step {ended['step']}")
+            return int(ended["code"])
+    if not overrides and step is None and outcome.read_status(path)["state"] == "done":
+        say(f"{path.name} is done at step {outcome.read_status(path)['step']}: nothing to resume")
+        return 0
+    if step is not None:
+        _roll_back(path, step)
+        say(f"{path.name}: back to step {step}; later checkpoints are off the branch")
+    if overrides:
+        changes = _recompose(path, overrides)
+        ledger.Ledger(ledger_file(path)).append("changed", changes=changes)
+        for change in changes:
+            say(f"  {change['key']}: {change['from']} -> {change['to']}")
+    return int(_launcher(path).submit(JobSpec(path, _foreign_command(path)), detach))
+
+
+def _launcher(run: Path) -> Launcher:
+    """The launcher of a run's own recipe. A run that `mltrain agent --run-dir` made has no recipe: it is local."""
+    import json
+
+    from mltrain.launch.local import Local
+    from mltrain.runs import ledger
+    from mltrain.runs.layout import config_file, ledger_file
+    if not config_file(run).is_file():
+        made = next(iter(ledger.read(ledger_file(run))), {})
+        return Local(workers=made.get("workers", 1))
+    from mltrain.config.build import build
+    from mltrain.config.targets import Allowed
+    config = json.loads(config_file(run).read_text())
+    launcher: Launcher = build(config["tree"]["launcher"], allowed=Allowed.from_dict(config["allowed"]))
+    return launcher
+
+
+def _recompose(run: Path, overrides: Sequence[str]) -> list[dict[str, object]]:
+    """Change a run's recipe: its own overrides, then these. Writes config.json anew and returns what changed: [{key, from, to}].
+    Raises ConfigError (78) with every mistake, and then nothing is written."""
+    import json
+
+    from mltrain.config.problem import refuse
+    from mltrain.runs.atomic import write_json
+    from mltrain.runs.layout import config_file, overrides_file
+    if not config_file(run).is_file():
+        raise UsageError(f"{run.name} has no recipe, so there is nothing to override", "mltrain resume RUN goes on with its command")
+    config = json.loads(config_file(run).read_text())
+    given = {text.partition("=")[0] for text in overrides}
+    kept = [text for text in config["overrides"] if text.partition("=")[0] not in given]
+    composed = compose([*kept, *overrides], config["directory"])
+    refuse(check(composed))
+    before, after = _flat(config["tree"]), _flat(composed.tree)
+    write_json(config_file(run), {**config, "tree": composed.tree, "overrides": composed.overrides})
+    write_json(overrides_file(run), composed.overrides)
+    differ = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    return [{"key": key, "from": before.get(key), "to": after.get(key)} for key in differ]
+
+
+def _flat(tree: object, path: tuple[str, ...] = ()) -> dict[str, object]:
+    """{"optimizer.lr": 0.1, ...}"""
+    if not isinstance(tree, dict) or not tree:
+        return {".".join(path): tree}
+    return {key: value for name, item in tree.items() for key, value in _flat(item, (*path, str(name))).items()}
+
+
+def _foreign_command(run: Path) -> tuple[str, ...]:
+    """Of a run without a recipe: the command it was begun with."""
+    from mltrain.runs import ledger
+    from mltrain.runs.layout import config_file, ledger_file
+    if config_file(run).is_file():
+        return ()
+    return tuple(next((row["command"] for row in ledger.read(ledger_file(run)) if row["event"] == "created"), ()))
+
+
+def _roll_back(run: Path, step: int) -> None:
+    """Retire what came after a checkpoint. Raises MissingInput (66) if there is none of that step."""
+    from mltrain.runs import ledger
+    from mltrain.runs.layout import ledger_file
+    known = sorted({saved.step for saved in list_checkpoints(str(run)) if saved.valid and saved.current})
+    if step not in known:
+        raise MissingInput(f"{run.name} has no valid checkpoint of step {step}", f"it has {', '.join(map(str, known)) or 'none'}")
+    path = ledger_file(run)
+    ledger.Ledger(path).append(ledger.ROLLED_BACK, step=step, attempt=ledger.attempts(path))
+
+
 
 # ── launch and worker ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def checked(overrides: Sequence[str], directory: Path | str | None = None) -> tuple[Composed, list[Problem]]:
+    """A composed recipe and everything wrong with it: what `check` finds; if nothing, what shows when keys are taken together (does the
+    batch divide, does the mesh fit)."""
+    from mltrain.config.problem import Problem
+    composed = compose(overrides, directory)
+    problems = check(composed)
+    if not problems:
+        problems = [Problem(key, message, hint, None, composed.origin(tuple(key.split("."))))
+                    for key, message, hint in _arithmetic(composed.tree)]
+    return composed, problems
+
+
+def refuse(problems: Sequence[Problem]) -> None:
+    """Raise one ConfigError (78) with all of them; nothing when there is none."""
+    from mltrain.config.problem import refuse as refuse_
+    refuse_(problems)
+
+
+def _arithmetic(tree: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(key, message, hint) of the first sum that does not come out."""
+    from mltrain.errors import ConfigError
+    from mltrain.parallel.mesh import choose_reduction, count_micro_batches, share, solve
+    strategy, launcher = tree["strategy"], tree["launcher"]
+    world = (launcher.get("workers") or 0) * launcher.get("nodes", 1)
+    key = "micro_batch"
+    try:
+        micro_batches = count_micro_batches(tree["global_batch"], tree["micro_batch"])
+        if world and "layout" in strategy:
+            key = "strategy.replicate" if strategy["layout"] == "hsdp" else "launcher.workers"
+            mesh = solve("ddp" if strategy["layout"] == "auto" else strategy["layout"], world, strategy.get("replicate"))
+            share(mesh, 0, micro_batches)
+            key = "strategy.reduction"
+            choose_reduction(strategy.get("reduction", "auto"), mesh, micro_batches)
+    except ConfigError as error:
+        return [(key, error.message, error.hint)]
+    return []
+
+
+def launch(overrides: Sequence[str], detach: bool = False, command: Sequence[str] = ()) -> int:
+    """Check, prepare the data if the recipe says from what, make the run directory, and hand it to the launcher. Returns the run's exit
+    code (detached: 0 when it has started). Raises ConfigError (78), MissingInput (66), StorageError (74) before anything is made."""
+    import sys
+
+    from mltrain.config.build import build
+    from mltrain.launch.job import JobSpec
+    composed, problems = checked(overrides)
+    refuse(problems)
+    launcher = build(composed.tree["launcher"], allowed=composed.allowed)
+    _prepare(composed)
+    run = _new_run(composed, list(command) or ["mltrain", "launch", *overrides])
+    print(f"run     {run}\n" + (f"next    mltrain logs {run.name} -f | mltrain status | mltrain cancel {run.name}" if detach else ""),
+          file=sys.stderr, end="\n" if detach else "", flush=True)
+    code: int = launcher.submit(JobSpec(run), detach)
+    return code
+
+
+def render(overrides: Sequence[str]) -> dict[str, str]:
+    """What launch would start, as path -> text; starts nothing and makes nothing."""
+    from mltrain.config.build import build
+    from mltrain.launch.job import JobSpec
+    composed, problems = checked(overrides)
+    refuse(problems)
+    rendered: dict[str, str] = build(composed.tree["launcher"], allowed=composed.allowed).render(
+        JobSpec(Path(composed.tree["runs"], f"{composed.tree['name']}-TIME")))
+    return rendered
+
+
+def _prepare(composed: Composed) -> None:
+    """The data is there and long enough, or is made now: better than in a queue's first minute."""
+    from mltrain.config.build import build
+    from mltrain.data.display import Display
+    data = build(composed.tree["data"], allowed=composed.allowed)
+    if hasattr(data, "prepare"):
+        with Display("preparing") as display:
+            data.prepare(display)
+    len(data.train)
+
+
+def _new_run(composed: Composed, command: list[str]) -> Path:
+    """The run directory with everything that is known before the first attempt."""
+    from mltrain.runs import layout, ledger, outcome, provenance
+    from mltrain.runs.atomic import write_json
+    run = layout.new_run(Path(composed.directory, composed.tree["runs"]), composed.tree["name"])
+    write_json(layout.config_file(run), config_of(composed))
+    write_json(layout.overrides_file(run), composed.overrides)
+    provenance.record(run, command, composed.directory)
+    ledger.Ledger(layout.ledger_file(run)).append("created", command=command, recipe=composed.recipe)
+    return run
+
+
+def config_of(composed: Composed) -> dict[str, Any]:
+    """What a worker needs of a composed recipe: plain JSON data, secrets by name only."""
+    return {"tree": composed.tree, "recipe": composed.recipe, "overrides": composed.overrides, "directory": str(composed.directory.resolve()),
+            "allowed": composed.allowed.to_dict()}
+
+
+def worker(run: str) -> int:
+    """One rank of a run, until it ends. Returns the exit code."""
+    from mltrain.assembly import work
+    return work(Path(run))
+
 
 # ── this machine ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

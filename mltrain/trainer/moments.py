@@ -44,7 +44,7 @@ class Moments:
     def restore(self) -> Progress:
         """Where the newest checkpoint left off, with weights, optimizer and callbacks as they were then; else the beginning."""
         progress, plain = None, {}  # type: ignore[var-annotated]  # JSON
-        if (checkpointer := self.checkpointer) is not None and checkpointer.list():
+        if (checkpointer := self.checkpointer) is not None:            # also in an empty folder: it is where ranks agree on what is there
             self.pulse.beat("load", -1)
             progress = self.strategy.restore(lambda state: checkpointer.restore(state, plain))
             for note in checkpointer.notes:
@@ -53,7 +53,7 @@ class Moments:
         if progress is not None:
             for name, callback in self._named():
                 callback.load(plain.get(name, {}))
-            self.pulse.report("resumed", step=progress.step)
+            self.report("resumed", step=progress.step)
             self.note(f"goes on after step {progress.step}", progress.step)
         progress = progress or Progress()
         self.pulse.beat("load", progress.step, samples=progress.samples, tokens=progress.tokens)
@@ -76,7 +76,7 @@ class Moments:
         """The numbers of a step go to the pulse and, when due, to the metrics."""
         self.pulse.beat("compute", progress.step, loss=result.loss, samples=progress.samples, tokens=progress.tokens)
         if result.skipped:
-            self.pulse.report("step skipped", step=result.step, loss=str(result.loss), norm=str(result.norm), weight=result.weight)
+            self.report("step skipped", step=result.step, loss=str(result.loss), norm=str(result.norm), weight=result.weight)
             self.note(f"step {result.step} made no update: loss {result.loss}, norm {result.norm}, {result.weight:g} targets", result.step)
         if self.metrics and (last or self.metrics.due(progress.step)):
             now = time.perf_counter()
@@ -117,6 +117,11 @@ class Moments:
             if text:
                 self.note(text, progress.step)
 
+    def report(self, event: str, **fields: object) -> None:
+        """A row of the ledger about what is the same on every rank; rank 0 writes it."""
+        if self.metrics:
+            self.pulse.report(event, **fields)
+
     def note(self, text: str, step: int) -> None:
         if self.metrics:
             self.metrics.note(text, step)
@@ -127,7 +132,7 @@ class Moments:
                 self.pulse.report("save failed", step=handle.step, error=str(handle.error))
                 self.note(f"checkpoint of step {handle.step} failed: {handle.error}", handle.step)
             else:
-                self.pulse.report("saved", step=handle.step)
+                self.report("saved", step=handle.step)
 
     def _named(self) -> list[tuple[str, Callback]]:
         return [(f"{index}-{type(callback).__name__}", callback) for index, callback in enumerate(self.callbacks)]

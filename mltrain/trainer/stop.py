@@ -5,7 +5,6 @@ and never a save inside a signal handler.
 """
 from __future__ import annotations
 
-import re
 import signal
 import threading
 import time
@@ -16,15 +15,14 @@ from mltrain.errors import DONE, INTERRUPTED, PREEMPTED, ConfigError
 WISHES = {0: "", 1: "time limit", 2: "preempted (SIGTERM)", 3: "stopped by the user (SIGINT)"}       # the greatest of all ranks counts
 CODES = {0: DONE, 1: PREEMPTED, 2: PREEMPTED, 3: INTERRUPTED}
 _SIGNALS = {signal.SIGTERM: 2, signal.SIGINT: 3}
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class Stop:
-    """at: stop hard after this step although schedules follow `steps`. time_limit: seconds, or "90s", "30m", "12h", "2d", from now on."""
+    """at: stop hard after this step although schedules follow `steps`. seconds: save and stop after so long, from now on."""
 
-    def __init__(self, at: int | None = None, time_limit: float | str | None = None) -> None:
+    def __init__(self, at: int | None = None, seconds: float | None = None) -> None:
         self.at = at
-        self.deadline = None if time_limit is None else time.monotonic() + seconds(time_limit)
+        self.deadline = None if seconds is None else time.monotonic() + seconds
         self.signalled = 0
         self._old: dict[int, object] = {}
 
@@ -50,25 +48,10 @@ class Stop:
         self.signalled = max(self.signalled, _SIGNALS[signal.Signals(number)])
 
 
-def seconds(limit: float | str) -> float:
-    """A duration in seconds. Raises ConfigError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", str(limit))
-    if not match or float(match[1]) <= 0:
-        raise ConfigError(f"time_limit={limit} is no duration", "write seconds, or a number with s, m, h or d, as in 30m")
-    return float(match[1]) * _UNITS[match[2]]
-
-
-def count_steps(steps: int | str, samples_per_step: int, tokens_per_sample: int, samples_per_epoch: int) -> int:
-    """Steps of a run given as steps (1000), "3 epochs" or "10M tokens" (rounded up to whole steps). Raises ConfigError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGB]?)\s*(steps?|epochs?|tokens?)?\s*", str(steps))
-    if not match:
-        raise ConfigError(f"steps={steps} is neither a number of steps nor of epochs or tokens", 'write 1000, "3 epochs" or "10M tokens"')
-    amount = float(match[1]) * {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}[match[2]]
-    unit = (match[3] or "steps").rstrip("s")
-    if unit == "token" and not tokens_per_sample:
-        raise ConfigError(f"steps={steps}: this data has no tokens", "give steps or epochs")
-    per_step = {"step": 1.0, "epoch": samples_per_step / samples_per_epoch, "token": float(samples_per_step * tokens_per_sample)}[unit]
-    count = -int(-amount // per_step)
-    if count < 1:
-        raise ConfigError(f"steps={steps} is less than one step", "give at least 1")
-    return count
+def count_steps(amount: float, unit: str, samples_per_step: int, tokens_per_sample: int, samples_per_epoch: int) -> int:
+    """Steps of a run whose length is given in `unit`: steps, samples, tokens or epochs; rounded up to whole steps. Raises ConfigError."""
+    if unit == "tokens" and not tokens_per_sample:
+        raise ConfigError(f"steps={amount:g} tokens: this data has no tokens", "give steps, samples or epochs")
+    per_step = {"steps": 1.0, "samples": samples_per_step, "epochs": samples_per_step / samples_per_epoch,
+                "tokens": samples_per_step * tokens_per_sample}[unit]
+    return max(1, -int(-amount // per_step))
