@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mltrain.config import interpolation
-from mltrain.config.defaults import Defaults
+from mltrain.config.defaults import MANY, Defaults
 from mltrain.config.layers import Override, layers, parse
 from mltrain.config.origin import Layered
 from mltrain.config.problem import COMMAND_LINE, Origin, Path_, Problem, did_you_mean
@@ -92,8 +92,8 @@ def _split(overrides: Iterable[Override], defaults: Defaults, problems: list[Pro
             problems.append(Problem(group, f"{override.text} names several values", "write one; a list is key=[a,b], a text with commas is "
                                     "key='\"a,b\"'", origin=COMMAND_LINE))
         elif group in defaults.groups and not isinstance(value, dict):
-            if override.deletes:
-                choices[group] = f"~{group}"
+            if override.deletes or value is None:    # Hydra cannot take away a group that a list of options was chosen for
+                choices[group] = f"{group}=[]" if group in MANY else f"~{group}"
             elif problem := defaults.wrong_option(group, value, COMMAND_LINE):
                 problems.append(problem)
             else:
@@ -107,16 +107,14 @@ def _split(overrides: Iterable[Override], defaults: Defaults, problems: list[Pro
 
 
 def _written(value: object) -> str:
-    if isinstance(value, list):
-        return f"[{','.join(map(str, value))}]"
-    return "null" if value is None else str(value)
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
 
 def _apply(overrides: Iterable[Override], layered: Layered, problems: list[Problem]) -> None:
     """The command line as one layer; what it deletes goes first."""
     values: dict[Path_, Any] = {}
     for override in overrides:
-        path = tuple(part for part in re.split(r"[.\[\]]", override.key) if part)
+        path = tuple(part for part in override.key.split(".") if part)
         if not override.deletes:
             values.pop(path, None)               # of two for one key the later counts, also in its order
             values[path] = override.value

@@ -15,6 +15,7 @@ from mltrain.config.sources import PROJECT, ROOT_FILE, Found, Sources, is_path, 
 from mltrain.config.suggest import nearest
 from mltrain.errors import ConfigError, MissingInput
 
+MANY = ("callback",)                             # groups of which several options can be chosen
 MINE = "this_file"                               # a recipe given by path, outside every recipes/ folder
 
 
@@ -66,6 +67,8 @@ class Defaults:
 
     def wrong_option(self, group: str, value: object, origin: Origin) -> Problem | None:
         """What is wrong with group=value; None if it can be chosen."""
+        if isinstance(value, list) and group not in MANY:
+            return Problem(group, f"takes one option, not {shown(value)}", f"one of: {', '.join(self._names(group))}", value, origin)
         for option in value if isinstance(value, list) else [value]:
             if option is None and not isinstance(value, list):
                 continue

@@ -19,6 +19,7 @@ _HEADER = re.compile(r"^#\s*@package\s+(\S+)\s*$", re.MULTILINE)
 _FLOAT = re.compile(r"^(?:[-+]?[0-9]+(?:_[0-9]+)*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+(?:_[0-9]+)*(?:[eE][-+]?[0-9]+)"
                     r"|\.[0-9]+(?:_[0-9]+)*(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$")
 _FLOAT_TAG, _TIME_TAG, _MERGE_TAG = (f"tag:yaml.org,2002:{name}" for name in ("float", "timestamp", "merge"))
+_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 def _loader() -> Any:
@@ -83,7 +84,7 @@ def parse(text: str, file: str) -> Document:
         raise ConfigError(f"{file}:{root.start_mark.line + 1}: must be keys and values", "write key: value")
     guard.check_nodes(root, file)
     lines: dict[Path_, int] = {}
-    tree = _Builder(file, lines).mapping(root, ())
+    tree: dict[str, Any] = _Builder(file, lines).value(root, ())
     defaults = tree.pop("defaults", [])
     if not isinstance(defaults, list):
         raise ConfigError(f"{file}:{lines[('defaults',)]}: defaults must be a list", "write - override /optimizer: sgd")
@@ -101,6 +102,8 @@ class _Builder:
 
     def value(self, node: yaml.Node, path: Path_) -> Any:
         self.lines.setdefault(path, node.start_mark.line + 1)
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
+            raise ConfigError(f"{self.file}:{node.start_mark.line + 1}: the tag {node.tag} is not read", "only plain YAML values are read")
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, path)
         if isinstance(node, yaml.SequenceNode):

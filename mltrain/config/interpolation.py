@@ -30,9 +30,8 @@ def resolve(layered: Layered) -> list[Problem]:
     problems = list(_unknown(layered))
     _Counter(layered).check()
     tree = _map(layered.tree, lambda text: SECRET.sub(lambda found: f"\x00secret:{found[1]}\x00", text))
-    broken = {problem.key for problem in problems}
-    problems += _resolve(tree, layered, broken)
-    layered.tree = _map(tree, lambda text: _HIDDEN.sub(lambda found: f"${{secret:{found[1]}}}", text))
+    problems += _resolve(tree, layered, {problem.key for problem in problems})
+    layered.tree = _map(tree, lambda text: _HIDDEN.sub(lambda found: f"${{secret:{found[1]}}}", text).replace("\x02", "$"))
     return problems
 
 
@@ -75,11 +74,19 @@ def _unknown(layered: Layered) -> Iterator[Problem]:
 def _resolve(tree: Any, layered: Layered, broken: set[str]) -> list[Problem]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-    config = OmegaConf.create(tree)
-    problems = []
+    problems, open_texts = [], []
     for path, text in list(texts(tree)):
-        if "${" not in text or dotted(path) in broken:
-            continue
+        try:
+            OmegaConf.create([text] if "${" in text else [])         # the grammar alone
+        except OmegaConfBaseException as error:
+            problems.append(_problem(path, text, error, layered))
+            broken.add(dotted(path))
+        if dotted(path) in broken:
+            _set(tree, path, text.replace("$", "\x02"))              # it stays text, and out of OmegaConf's way
+        elif "${" in text:
+            open_texts.append((path, text))
+    config = OmegaConf.create(tree)
+    for path, text in open_texts:
         try:
             value = config
             for part in path:
@@ -88,9 +95,13 @@ def _resolve(tree: Any, layered: Layered, broken: set[str]) -> list[Problem]:
         except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
             problems.append(_problem(path, text, error, layered))
             continue
-        parent = find(tree, path[:-1])
-        parent[int(path[-1]) if isinstance(parent, list) else path[-1]] = value
+        _set(tree, path, value)
     return problems
+
+
+def _set(tree: Any, path: Path_, value: Any) -> None:
+    parent = find(tree, path[:-1])
+    parent[int(path[-1]) if isinstance(parent, list) else path[-1]] = value
 
 
 def _problem(path: Path_, text: str, error: Exception, layered: Layered) -> Problem:

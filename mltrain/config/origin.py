@@ -99,7 +99,7 @@ def _merge(layered: Layered, into: dict[str, Any], values: dict[str, Any], path:
             layered.origins[at] = origin(at)
             _merge(layered, before, value, at, origin)
         elif isinstance(before, list) and isinstance(value, dict) and value and all(_is_index(part, before) for part in value):
-            for part, item in value.items():          # optimizer.betas[0]=0.8
+            for part, item in value.items():          # optimizer.betas.0=0.8
                 before[int(part)] = copy.deepcopy(item)
                 _record(layered, item, (*at, part), origin)
         else:

@@ -120,13 +120,14 @@ def _is_plain(origin: Any) -> bool:
 
 
 def _one_of(value: Any, hints: tuple[Any, ...]) -> Any:
-    reasons = []
-    for hint in sorted(hints, key=lambda hint: hint in (float, str)):       # int | float: 3 stays an int
+    reason = ""
+    for hint in sorted(hints, key=lambda hint: hint in (float, Path)):       # int | float: 3 stays an int; str | Path: text stays text
         try:
             return convert(value, hint)
         except Mismatch as error:
-            reasons.append(str(error))
-    raise Mismatch(f"expected {' or '.join(describe(hint) for hint in hints)}, got {shown(value)}")
+            if isinstance(value, (list, dict)) and type(value) is (typing.get_origin(hint) or hint):
+                reason = str(error)              # what is wrong inside says more than what else could stand here
+    raise Mismatch(reason or f"expected {' or '.join(describe(hint) for hint in hints)}, got {shown(value)}")
 
 
 def _sequence(value: Any, hint: Any, origin: Any) -> Any:
