@@ -65,22 +65,28 @@ def find_files(sources: list[str]) -> list[SourceFile]:
     """All files of all sources. Raises MissingInput for a source that is not there or a folder with nothing to read."""
     files: list[SourceFile] = []
     for source in sources:
-        if source == "python:stdlib":
-            root = Path(sysconfig.get_path("stdlib"))
-            modules = [path for path in _walk(root, _NOT_IN_STDLIB) if path.suffix == ".py"]
-            found = [_file(path, f"python:stdlib/{path.relative_to(root)}", False) for path in modules]
-        elif "://" in source or source.startswith("python:"):
-            raise UsageError(f"{source} is not a source", "a source is a text file, a folder, a .jsonl or .parquet file, or python:stdlib")
-        else:
-            path = Path(source).expanduser()
-            if not path.exists():
-                raise MissingInput(f"source {source} is not there")
-            inside = [_file(one, str(one.relative_to(path)), False) for one in _walk(path, set())]
-            found = inside if path.is_dir() else [_file(path, path.name, True)]
+        found = _files_of(source)
         if not found:
             raise MissingInput(f"source {source} holds no files")
         files += found
     return files
+
+
+def _files_of(source: str) -> list[SourceFile]:
+    if source == "python:stdlib":
+        root = Path(sysconfig.get_path("stdlib"))
+        modules = [path for path in _walk(root, _NOT_IN_STDLIB) if path.suffix == ".py"]
+        return [_file(path, f"python:stdlib/{path.relative_to(root)}", False) for path in modules]
+    if "://" in source or source.startswith("python:"):
+        raise UsageError(f"{source} is not a source", "a source is a text file, a folder, a .jsonl or .parquet file, or python:stdlib")
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise MissingInput(f"source {source} is not there")
+    if path.is_dir():
+        return [_file(inside, str(inside.relative_to(path)), False) for inside in _walk(path, set())]
+    if not path.is_file():
+        raise UsageError(f"{source} is neither a file nor a folder", "write what it delivers to a file: reading must be able to restart")
+    return [_file(path, path.name, True)]
 
 
 def _walk(root: Path, leave_out: set[str]) -> list[Path]:

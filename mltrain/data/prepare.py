@@ -26,6 +26,7 @@ from mltrain.data.workplace import Done, Workplace, storage_errors
 from mltrain.errors import DataError, MissingInput, UsageError
 
 SHARD_TOKENS = 1 << 26        # 128 MiB of uint16
+_EVERY_DOCUMENTS, _EVERY_BYTES = 256, 1 << 22             # how often progress is told
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _because(skipped: Skipped) -> str:
 
 
 class _Progress:
-    """Tells report about every 256 documents or 4 MiB how far we are."""
+    """Tells report now and then how far we are."""
 
     def __init__(self, files: list[SourceFile], report: Report | None) -> None:
         self.report, self.documents, self.tokens, self._told = report, 0, 0, 0
@@ -156,7 +157,7 @@ class _Progress:
         if self.report is None:
             return
         done = self.before[cursor.file] + (0 if cursor.file in self.rows else cursor.at)
-        if self.documents % 256 == 0 or done - self._told > 1 << 22:
+        if self.documents % _EVERY_DOCUMENTS == 0 or done - self._told > _EVERY_BYTES:
             self._told = done
             self.report(State(done, self.before[-1], self.documents, self.tokens + current.tokens))
 

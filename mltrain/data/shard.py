@@ -34,11 +34,12 @@ def write(path: Path, tokens: Tokens, lengths: NDArray[np.int64], text_bytes: in
         _write_batch(pa.PythonFile(sink, "w"), offsets, tokens, pad)
         sink.flush()
         os.fsync(sink.fileno())
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
-        rows, dtype, buffers = find_buffers(content, path.name)
-        if (rows, dtype, buffers.values_bytes) != (len(lengths), str(tokens.dtype), tokens.nbytes):
-            raise StorageError(f"{path} reads back differently from what was written to it")
-        return Shard(path.name, rows, len(tokens), text_bytes, len(content), digest(content), {COLUMN: buffers})
+    with open(path, "rb") as file:
+        content = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    rows, dtype, buffers = find_buffers(content, path.name)
+    if (rows, dtype, buffers.values_bytes) != (len(lengths), str(tokens.dtype), tokens.nbytes):
+        raise StorageError(f"{path} reads back differently from what was written to it")
+    return Shard(path.name, rows, len(tokens), text_bytes, len(content), digest(content), {COLUMN: buffers})
 
 
 def _write_batch(sink: Any, offsets: NDArray[np.int64], tokens: Tokens, pad: int) -> None:
