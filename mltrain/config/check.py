@@ -59,8 +59,7 @@ class _Checker:
                 near = nearest(key, [name for name in valid if name not in ("x", "meta")])
                 self.add((key,), "no such key", did_you_mean(near) or "values of your own go under x:", value)
         for key, hint in root.HINTS.items():
-            if key in self.tree:
-                self.value(self.tree[key], (key,), hint, "every run")
+            self.value(self.tree.get(key, MISSING), (key,), hint, "every run")
         for key, wrong in root.faults(self.tree):
             self.add((key,), f"{shown(self.tree[key])} makes no sense", wrong, self.tree[key])
 

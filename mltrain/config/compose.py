@@ -65,6 +65,8 @@ def compose(overrides: Sequence[str], directory: Path | str | None = None) -> Co
     problems += defaults.problems + interpolation.resolve(layered)
     if layered.tree.get("name") is None:
         layered.tree["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", name if name in places.recipes else Path(name).stem).strip("-.") or "run"
+    if layered.tree.get("callback") is None:     # ~callback, or every option of it taken away
+        layered.tree["callback"] = {}
     allowed = Allowed.of(places.project, sorted(places.used_packages), defaults.site_targets())
     return Composed(layered.tree, layered.dotted(), name, places.directory, list(overrides), allowed, problems, places.notes)
 

@@ -61,7 +61,8 @@ def test_a_nested_target_replaces_only_its_own_node(project):
 
 
 def test_a_child_chooses_over_its_parent_and_the_command_line_over_both(project):
-    project.write("recipes/parent.yaml", "defaults: [{override /schedule: linear}, {override /strategy: ddp}, {override /precision: bf16}]\n")
+    project.write("recipes/parent.yaml", "defaults:\n" + "".join(
+        f"  - override /{choice}\n" for choice in ("schedule: linear", "strategy: ddp", "precision: bf16")))
     project.write("recipes/child.yaml", "defaults:\n  - parent\n  - override /schedule: wsd\n  - override /strategy: fsdp\n")
     tree = compose(["recipe=child", "strategy=single"]).tree
     assert tree["schedule"]["_target_"].endswith(".wsd")
@@ -119,7 +120,8 @@ def test_callbacks_are_added_by_name_in_their_order(project):
     project.recipe("defaults: [{override /callback: [sample, mine]}]\n")
     assert list(compose(["recipe=mine"]).tree["callback"]) == ["sample", "b", "a"]
     assert list(compose(["recipe=mine", "callback=[mine]"]).tree["callback"]) == ["b", "a"]
-    assert compose(["recipe=mine", "callback=none"]).tree["callback"] == {}
+    for without in ("callback=none", "callback=null", "~callback"):
+        assert compose(["recipe=mine", without]).tree["callback"] == {}
 
 
 def test_an_element_of_a_list_can_be_set(project):

@@ -46,6 +46,8 @@ OVERRIDES = [
     ("task._target_=nothing.Here", 78, ["task._target_", "not allowed"]),
     ("optimizer=[adamw,sgd]", 78, ["optimizer", "one option"]),
     ("~optimizer.lr", 78, ["optimizer.lr", "required by Adam, not set", "optimizer.lr=..."]),
+    ("~steps", 78, ["steps", "required by every run, not set", "steps=..."]),
+    ("~seed", 78, ["seed", "required by every run, not set"]),
     ("~optimizer.lrr", 78, ["optimizer.lrr", "cannot be removed"]),
     ("optimizer.betas=[0.9]", 78, ["optimizer.betas", "expected 2 values, got 1"]),
     ("optimizer._partial_=true", 78, ["optimizer._partial_", "Adam takes no such argument"]),
