@@ -59,7 +59,7 @@ def test_each_block_of_a_page_runs(page, tmp_path):
             assert done.returncode == 0, f"{page.name}:{block.line}: exit code {done.returncode}\n{done.stdout[-4000:]}"
 
 
-@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "docs" / "decisions").glob("*.md")), *sorted(ROOT.glob("[A-Z]*.md"))],
+@pytest.mark.parametrize("page", sorted({*PAGES, *ROOT.glob("[A-Z]*.md"), *(ROOT / "docs").rglob("*.md")}),
                          ids=lambda page: str(page.relative_to(ROOT)))
 def test_each_link_of_a_page_leads_somewhere(page):
     links = re.findall(r"\]\((?!https?://|mailto:)([^)#\s]+)[^)]*\)", page.read_text())

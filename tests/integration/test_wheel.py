@@ -71,7 +71,8 @@ def test_recipes_are_found(mltrain):
 
 def test_a_recipe_is_checked(mltrain):
     mltrain("check", "recipe=hello")
-    mltrain("check", "recipe=helo", code=78)
+    mltrain("check", "recipe=hello", "step=3", code=78)
+    mltrain("check", "recipe=helo", code=66)
 
 
 def test_doctor_finds_the_installation_in_order(mltrain):
@@ -80,7 +81,7 @@ def test_doctor_finds_the_installation_in_order(mltrain):
 
 
 def test_a_run_trains(mltrain, tmp_path):
-    mltrain("launch", "recipe=hello", "steps=3")
+    mltrain("launch", "recipe=hello", "steps=3", "schedule.warmup=1")
     (row,) = json.loads(mltrain("status", "--json"))
     assert (row["state"], row["step"]) == ("done", 3)
     assert list((tmp_path / "runs").glob("hello-*/config.json"))
