@@ -16,7 +16,7 @@ from typing import Any
 from mltrain.errors import ConfigError, NodeUnfit
 
 CONTROL, _ERROR_AT, _DOCUMENT_AT = 1 << 20, 256, 4096           # bytes
-_SEQUENCE, _SEALED, _WRITTEN, _FAILED, _IMAGE_BYTES, _DOCUMENT_BYTES, _ERROR_BYTES = range(7)
+_SEQUENCE, _SEALED, _BEGUN, _WRITTEN, _FAILED, _IMAGE_BYTES, _DOCUMENT_BYTES, _ERROR_BYTES = range(8)
 
 
 def allocate(image_bytes: int) -> int:
@@ -73,6 +73,11 @@ class Buffer:
         return not self.sealed or self.sequence in (self._words[_WRITTEN], self._words[_FAILED])
 
     @property
+    def begun(self) -> bool:
+        """A writer has taken this snapshot up."""
+        return self._words[_BEGUN] == self.sequence
+
+    @property
     def written(self) -> bool:
         return self.sealed and self.sequence == self._words[_WRITTEN]
 
@@ -101,6 +106,9 @@ class Buffer:
         self.bytes[_DOCUMENT_AT:_DOCUMENT_AT + len(document)] = document
         self._words[_DOCUMENT_BYTES], self._words[_IMAGE_BYTES], self._words[_SEQUENCE] = len(document), image_bytes, sequence
         self._words[_SEALED] = 1
+
+    def mark_begun(self) -> None:
+        self._words[_BEGUN] = self.sequence
 
     def mark_written(self) -> None:
         self._words[_WRITTEN] = self.sequence

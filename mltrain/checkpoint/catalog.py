@@ -182,7 +182,7 @@ def content_digest(storage: Storage, manifest: Manifest) -> str:
 
 
 def digest(path: str, step: int | None = None, retired: Collection[Sequence[int]] = ()) -> dict[str, int | str]:
-    """{"step", "digest"} of a step under a folder or URL (default: the newest whole one of the branch). Raises MissingInput, or DataError for damage."""
+    """{"step", "digest"} of a step under a folder or URL (default: the newest whole one of the branch). MissingInput, DataError."""
     storage = open_storage(path)
     manifest = latest(storage, step, retired)
     return {"step": manifest.step, "digest": content_digest(storage, manifest)}

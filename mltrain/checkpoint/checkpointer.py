@@ -35,17 +35,19 @@ BUFFER_SECONDS = 600.0                                          # a save gives u
 
 
 class Checkpointer:
-    """path: a folder or fsspec URL. every: steps between saves (for whoever calls `save`; 0: none). keep: how many stay; 0: all.
-    attempt: number of this start of the job; a number that the folder knows already is not used again, `restore` takes the next.
-    retired: [(step, attempt)]: what attempts up to `attempt` saved above `step` is off the branch.
+    """path: a folder or fsspec URL; None: `checkpoints` in `directory`, a run's. every: steps between saves (for whoever calls `save`;
+    0: none). keep: how many stay; 0: all. attempt: number of this start of the job; a number that the folder knows already is not used
+    again, `restore` takes the next. retired: [(step, attempt)]: what attempts up to `attempt` saved above `step` is off the branch.
     notes: damaged checkpoints that `restore` passed over, {"step", "attempt", "problem"} each, for a ledger."""
 
-    def __init__(self, path: str | os.PathLike[str], *, every: int = 100, keep: int = 2, attempt: int = 1,
-                 retired: Iterable[Sequence[int]] = ()) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, every: int = 100, keep: int = 2, attempt: int = 1,
+                 retired: Iterable[Sequence[int]] = (), directory: str | os.PathLike[str] | None = None) -> None:
         if every < 0 or keep < 0 or attempt < 1:
             raise ConfigError(f"checkpoint: every={every}, keep={keep}, attempt={attempt}",
                               "every and keep are 0 or more, attempt is 1 or more")
-        self.storage = open_storage(path)
+        if path is None and directory is None:
+            raise ConfigError("checkpoint: no path", "give a folder or URL, checkpoint.path=FOLDER")
+        self.storage = open_storage(os.path.join(directory or "", "checkpoints") if path is None else path)
         self.every, self.keep, self.attempt = every, keep, attempt
         self.notes: list[dict[str, Any]] = []
         self._retired = [[int(step), int(last)] for step, last in retired]
@@ -71,14 +73,15 @@ class Checkpointer:
             "progress": progress.to_dict(), "plain": dict(plain or {}), "saved": time.time(),
             "keep": self.keep, "held": [*self._held.values()], "retired": self._retired,
         })
+        snapshot = self._snapshot_for(state, ranks)
         handle = self._last = Handle(self._look, progress.step, self.attempt)
         self._pending.append(handle)
-        snapshot = self._snapshot_for(state, ranks)
         slot = snapshot.free_slot(BUFFER_SECONDS, self._look)
         self._look()                                            # learn what became of the buffer's last snapshot before it is gone
         if slot is None:
             handle.fail(f"both buffers are still being written after {BUFFER_SECONDS:.0f} s: the storage does not answer")
             return handle
+        self._start_writer(snapshot)                            # before the copy: whoever is killed after it has a writer
         snapshot.copy(slot, state)
         self._sequence += 1
         snapshot.buffers[slot].seal(self._sequence, snapshot.image_bytes, document)
@@ -162,28 +165,37 @@ class Checkpointer:
     def _snapshot_for(self, state: Mapping[str, torch.Tensor], ranks: Ranks) -> Snapshot:
         """The buffers; new ones when names, types, shapes or placements changed since the last save."""
         if self._snapshot is None or self._snapshot.signature != signature(state):
+            if self._snapshot is not None:
+                self._snapshot.free_slot(BUFFER_SECONDS, self._look, all_of_them=True)
             self.close()
             self._snapshot = Snapshot(state, ranks.rank, ranks.world)
         return self._snapshot
 
-    def _ring(self, snapshot: Snapshot) -> None:
-        """Tells the writer; starts one where there is none."""
+    def _start_writer(self, snapshot: Snapshot) -> str:
+        """Where there is none. Returns why it could not be started."""
         try:
             if self._writer is None:
                 self._writer = (WriterProcess if isinstance(self.storage, LocalStorage) else WriterThread)(snapshot.buffers)
-            self._writer.ring()
         except OSError as error:
-            for buffer in snapshot.buffers:
-                if not buffer.settled:
-                    buffer.mark_failed(f"no writer could be started: {error}")
+            return f"no writer could be started: {error}"
+        return ""
+
+    def _ring(self, snapshot: Snapshot) -> None:
+        """Tells the writer that something is sealed."""
+        problem = self._start_writer(snapshot)
+        if self._writer is not None:
+            self._writer.ring()
+        for buffer in snapshot.buffers:
+            if problem and not buffer.settled:
+                buffer.mark_failed(problem)
 
     def _look(self) -> None:
-        """Moves handles from pending to settled. A dead writer's snapshots have failed: the next save starts another writer."""
+        """Moves handles from pending to settled. What a writer died over has failed, and the next save starts another writer."""
         if self._writer is not None and (death := self._writer.death()):
             self._writer = None
-            for buffer in self._snapshot.buffers if self._snapshot else ():
-                if not buffer.settled:
-                    buffer.mark_failed(death)
+            orphans = [handle for handle in self._pending if handle.orphaned(self.storage, death)]
+            if orphans and self._snapshot is not None:
+                self._ring(self._snapshot)
         for handle in self._pending:
             handle.look(self.storage)
         durable = max((handle.step for handle in self._pending if handle.committed), default=-1)

@@ -22,7 +22,8 @@ class Handle:
         self.error: StorageError | None = None
         self._refresh = refresh
         self._buffer: Buffer | None = None
-        self._sequence, self._world, self._written, self._next_look = 0, 1, False, 0.0
+        self._sequence, self._world, self._next_look = 0, 1, 0.0
+        self._written = self._handed_on = False
 
     def __repr__(self) -> str:
         return f"Handle(step={self.step}, {'durable' if self.committed else self.error or 'on its way'})"
@@ -70,18 +71,31 @@ class Handle:
         """Asks the buffer, and for the parts of other ranks the storage."""
         if self.done or self._buffer is None:
             return
-        error = ""
         if not self._written:
             if not self._buffer.settled:
                 return
-            error, self._written = self._buffer.error, self._buffer.written
-        if self._written and self._world == 1:
+            if self._buffer.error:
+                return self.fail(self._buffer.error)
+            self._written = True
+        if self._world == 1:
             self.committed = True
-        elif error or time.monotonic() >= self._next_look:
+        elif time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + LOOK_SECONDS
-            self.committed = self._manifest_is_there(storage)   # also after an error: the writer may have died after its commit
-            if error and not self.committed:
-                self.fail(error)
+            self.committed = self._manifest_is_there(storage)
+
+    def orphaned(self, storage: Storage, death: str) -> bool:
+        """The writer died before it settled this. It may have died after its commit; if it died at work, this has failed; if it had not
+        begun, another one should (True), but only one: where no writer can live, that must be told."""
+        if self.done or self._buffer is None or self._written or self._buffer.settled:
+            return False
+        if self._manifest_is_there(storage):
+            self._buffer.mark_written()
+        elif self._buffer.begun or self._handed_on:
+            self._buffer.mark_failed(death)
+        else:
+            self._handed_on = True
+            return True
+        return False
 
     def overtaken(self, step: int) -> None:
         """A later step is durable, this one is written here and not committed: another rank failed."""

@@ -75,22 +75,21 @@ class Manifest:
 
 def encode(document: dict[str, Any]) -> bytes:
     """Canonical JSON with the document's own digest in it."""
-    text = json.dumps({**document, "sha256": _digest(document)}, sort_keys=True, separators=(",", ":"))
-    return text.encode() + b"\n"
+    content = _canonical({key: value for key, value in document.items() if key != "sha256"})
+    return _canonical({**document, "sha256": hashlib.sha256(content).hexdigest()})
 
 
-def _digest(document: dict[str, Any]) -> str:
-    text = json.dumps({k: v for k, v in document.items() if k != "sha256"}, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+def _canonical(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
 def decode(data: bytes, where: str) -> dict[str, Any]:
-    """The document, if its digest is right. Raises DataError naming `where`."""
+    """The document, if it is to the byte what `encode` wrote. Raises DataError naming `where`."""
     try:
         document = json.loads(data) if len(data) <= MANIFEST_LIMIT else None
     except (ValueError, RecursionError):
         document = None
-    if not isinstance(document, dict) or document.get("sha256") != _digest(document):
+    if not isinstance(document, dict) or encode(document) != data:
         raise DataError(f"{where}: damaged (its content does not have the digest that stands in it)")
     return document
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def signature(state: Mapping[str, torch.Tensor]) -> list[Any]:
     """Equal for two states that the same buffers fit: names, types, shapes and placements."""
-    return [(name, tensor.dtype, tensor.shape, getattr(tensor, "placements", None), getattr(tensor, "device_mesh", None))
-            for name, tensor in state.items()]
+    keys = ("dtype", "shape", "placements", "device_mesh")
+    return [(name, *(getattr(tensor, key, None) for key in keys)) for name, tensor in state.items()]
 
 
 class Snapshot:
@@ -41,10 +41,11 @@ class Snapshot:
             self.buffers.append(buffer)
             self._views.append([_view(buffer, piece, planner.local_part(state[name])) for name, piece in pieces.items()])
 
-    def free_slot(self, seconds: float, check: Callable[[], None]) -> int | None:
-        """The older settled buffer; waits for one, calling `check` (which notices a dead writer), and gives up after `seconds`."""
+    def free_slot(self, seconds: float, check: Callable[[], None], all_of_them: bool = False) -> int | None:
+        """The older settled buffer; waits for one (or for both), calling `check` (which notices a dead writer), and gives up after
+        `seconds`: None."""
         limit, pause = time.monotonic() + seconds, 0.0005
-        while not (free := [slot for slot, buffer in enumerate(self.buffers) if buffer.settled]):
+        while len(free := [slot for slot, buffer in enumerate(self.buffers) if buffer.settled]) < (2 if all_of_them else 1):
             check()
             if time.monotonic() > limit:
                 return None

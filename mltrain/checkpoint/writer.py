@@ -32,6 +32,7 @@ COMMIT_RETRY, ORPHAN_SECONDS = 0.5, 5.0                         # seconds; see `
 def settle(buffer: Buffer, alive: bool = True) -> bool:
     """Writes one sealed snapshot, retrying. Never raises for a storage: the outcome is marked in the buffer. alive: the trainer lives,
     so older checkpoints may be pruned. Returns whether the step is committed (False: other ranks are not done, or it failed)."""
+    buffer.mark_begun()
     document, error = buffer.document(), ""
     for pause in (0.0, *PAUSES):
         time.sleep(pause)

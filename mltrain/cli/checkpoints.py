@@ -25,7 +25,7 @@ def checkpoint(argv: list[str]) -> int:
     parser.add_argument("settings", nargs="*", metavar="step=N runs=FOLDER", help="one step only; where runs lie (default: runs)")
     parser.add_argument("--step", type=int, metavar="N", help="the same as step=N")
     parser.add_argument("--json", action="store_true", help="for programs")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)        # `digest RUN --json step=10`
     settings = {"runs": "runs", "step": args.step}
     for word in args.settings:
         key, equals, value = word.partition("=")
