@@ -242,7 +242,6 @@ def _recompose(run: Path, overrides: Sequence[str]) -> list[dict[str, object]]:
     Raises ConfigError (78) with every mistake, and then nothing is written."""
     import json
 
-    from mltrain.config.problem import refuse
     from mltrain.runs.atomic import write_json
     from mltrain.runs.layout import config_file, overrides_file
     if not config_file(run).is_file():
@@ -250,10 +249,10 @@ def _recompose(run: Path, overrides: Sequence[str]) -> list[dict[str, object]]:
     config = json.loads(config_file(run).read_text())
     given = {text.partition("=")[0] for text in overrides}
     kept = [text for text in config["overrides"] if text.partition("=")[0] not in given]
-    composed = compose([*kept, *overrides], config["directory"])
-    refuse(check(composed))
+    composed, problems = checked([*kept, *overrides], config["directory"])
+    refuse(problems)
     before, after = _flat(config["tree"]), _flat(composed.tree)
-    write_json(config_file(run), {**config, "tree": composed.tree, "overrides": composed.overrides})
+    write_json(config_file(run), config_of(composed))
     write_json(overrides_file(run), composed.overrides)
     differ = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     return [{"key": key, "from": before.get(key), "to": after.get(key)} for key in differ]
@@ -370,7 +369,7 @@ def _prepare(composed: Composed) -> None:
 
 def _new_run(composed: Composed, command: list[str]) -> Path:
     """The run directory with everything that is known before the first attempt."""
-    from mltrain.runs import layout, ledger, outcome, provenance
+    from mltrain.runs import layout, ledger, provenance
     from mltrain.runs.atomic import write_json
     run = layout.new_run(Path(composed.directory, composed.tree["runs"]), composed.tree["name"])
     write_json(layout.config_file(run), config_of(composed))
@@ -382,8 +381,8 @@ def _new_run(composed: Composed, command: list[str]) -> Path:
 
 def config_of(composed: Composed) -> dict[str, Any]:
     """What a worker needs of a composed recipe: plain JSON data, secrets by name only."""
-    return {"tree": composed.tree, "recipe": composed.recipe, "overrides": composed.overrides, "directory": str(composed.directory.resolve()),
-            "allowed": composed.allowed.to_dict()}
+    return {"tree": composed.tree, "recipe": composed.recipe, "overrides": composed.overrides,
+            "directory": str(composed.directory.resolve()), "allowed": composed.allowed.to_dict()}
 
 
 def worker(run: str) -> int:

@@ -108,6 +108,7 @@ class Agent:
         self._start_template()
         store = self._stores.open(self._journal.attempt + 1)
         self._journal.attempt_started(workers=self.o.workers)
+        self._workers.clear()
         for rank in range(self.o.workers):
             names = variables(self.o, rank, self._journal.attempt, self._restarts)
             self._workers.start(rank, self.o.command, {**os.environ, **names, **store(rank)}, self._journal.attempt)
@@ -142,7 +143,6 @@ class Agent:
             self._failing = True
             self._ends += [*self._workers.dead_already(), *self._workers.exceptions()]
             self._genuine = len(self._ends)                    # those that follow are our own doing
-            self._journal.write(self._workers.beats(), self._workers.begun())
             self._workers.send(signal.SIGKILL)
         elif not end.failed and end.code and self._stop is None and not self._workers.empty:
             # it left in order (75, 130): the others must follow
@@ -153,6 +153,7 @@ class Agent:
     def _conclude(self) -> None:
         """All are gone: what now?"""
         self._stores.close()
+        self._journal.write(self._workers.beats(), self._workers.begun())
         step, self._step = self._step, -1
         if self._stop is not None:
             self._finish(self._stopped(), None, step)

@@ -21,8 +21,7 @@ from mltrain.runs.outcome import last_status, write_status
 from mltrain.runs.pulse import Beat
 from mltrain.trust.redact import redact
 
-_REOPENS = ("rolled back", "changed")    # after one of these a finished run may be started again
-CANCEL = "cancel requested"
+_REOPENS = (ledger.ROLLED_BACK, "changed")         # after one of these a finished run may be started again
 
 
 def say(text: str) -> None:
@@ -112,8 +111,8 @@ class Journal:
         """Has somebody asked for the end of this run since the newest attempt began?"""
         if self.run is None:
             return False
-        events = [row["event"] for row in ledger.read(self._ledger.path) if row["event"] in (CANCEL, "attempt started")]
-        return events[-1:] == [CANCEL]
+        events = [row["event"] for row in ledger.read(self._ledger.path) if row["event"] in (ledger.CANCEL, "attempt started")]
+        return events[-1:] == [ledger.CANCEL]
 
     def close(self, state: str, code: int, reason: str) -> None:
         """The last word. The lease goes last: whoever waits for it finds everything written."""

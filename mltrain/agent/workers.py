@@ -68,10 +68,16 @@ class Workers:
                  reported: Callable[[dict[str, Any]], None]) -> None:
         self._loop, self._forks, self._output, self._ended, self._reported = loop, forks, output, ended, reported
         self.running: dict[int, Worker] = {}
+        self._last: dict[int, tuple[int, Beat]] = {}           # of the attempt's dead
+        self._begun: tuple[int, float] | None = None
 
     @property
     def empty(self) -> bool:
         return not self.running
+
+    def clear(self) -> None:
+        """Before the first worker of an attempt."""
+        self._last, self._begun = {}, None
 
     def start(self, rank: int, command: Command, environment: dict[str, str], attempt: int) -> None:
         """One more worker. Forked if the template is there (or worth waiting for), else spawned."""
@@ -125,12 +131,15 @@ class Workers:
             worker.send(number)
 
     def beats(self) -> dict[int, tuple[int, Beat]]:
-        """rank -> (pid, newest beat)"""
-        return {rank: (worker.pid, worker.page.read()) for rank, worker in sorted(self.running.items())}
+        """rank -> (pid, newest beat), the last one of those that are dead."""
+        living = {rank: (worker.pid, worker.page.read()) for rank, worker in self.running.items()}
+        return dict(sorted({**self._last, **living}.items()))
 
     def begun(self) -> tuple[int, float] | None:
-        """(step, time.monotonic) at which the lowest living rank began to train."""
-        return next((begin for _, worker in sorted(self.running.items()) if (begin := worker.page.begin())), None)
+        """(step, time.monotonic) at which this attempt began to train; None if it has not."""
+        if self._begun is None:
+            self._begun = next((begin for _, worker in sorted(self.running.items()) if (begin := worker.page.begin())), None)
+        return self._begun
 
     def dead_already(self) -> list[End]:
         """Of workers that have died but whose death is not the next event yet: their order of death is not that of our events."""
@@ -186,6 +195,8 @@ class Workers:
         self._output.close(worker.rank)
         del self.running[worker.rank]
         end = self._end(worker, code, message)
+        self._begun = self._begun or worker.page.begin()
+        self._last[worker.rank] = worker.pid, worker.page.read()
         worker.page.close()
         return end
 

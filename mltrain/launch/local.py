@@ -62,11 +62,13 @@ class Local:
                 code = relay.run(command, {**os.environ, **job.environment})
                 if code >= 0 or relay.stopping:
                     return code if code >= 0 else 128 - code
-                failures, saved, before = (1 if _saved(job.run) > saved else failures + 1), _saved(job.run), failures
+                kept = _saved(job.run)
+                failures, saved = (1 if kept > saved else failures + 1), kept
                 if failures > self.restarts:
                     return 128 - code
-                print(f"mltrain: the agent was killed by signal {-code}; starting it again ({failures} of {self.restarts})", file=sys.stderr)
-                relay.sleep(0.0 if before == 0 else min(30.0, 0.25 * 2 ** failures))
+                again = f"starting it again ({failures} of {self.restarts})"
+                print(f"mltrain: the agent was killed by signal {-code}; {again}", file=sys.stderr)
+                relay.sleep(0.0 if failures == 1 else min(30.0, 0.25 * 2 ** (failures - 2)))
                 if relay.stopping:
                     return 128 - code
         finally:

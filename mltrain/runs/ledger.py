@@ -21,7 +21,7 @@ from mltrain.trust.redact import redact_data
 
 Row = dict[str, Any]
 ROOT = "0" * 64          # prev of the first row
-ROLLED_BACK = "rolled back"
+ROLLED_BACK, CANCEL = "rolled back", "cancel requested"
 _RESERVED = {"seq", "time", "event", "prev", "sha"}
 
 

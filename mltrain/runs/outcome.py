@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mltrain.errors import DataError
+from mltrain.errors import DataError, NodeUnfit
 from mltrain.runs.atomic import write_json
 from mltrain.runs.layout import config_file, name_of, status_file
 from mltrain.runs.lease import STALE_SECONDS, is_live
@@ -62,6 +62,25 @@ def read_status(run: Path) -> Status:
     if status["state"] in LIVE_STATES and _is_lost(run, status):
         status["state"] = "lost"
     return status
+
+
+def brief(run: Path) -> Status:
+    """The same without the ranks, for a list of runs; a damaged one does not hide the others."""
+    try:
+        status = read_status(run)
+    except DataError as error:
+        return {**new_status(run), "state": "lost", "reason": error.message}
+    return {key: value for key, value in status.items() if key != "ranks"}
+
+
+def wait(run: Path, limit: float) -> Status:
+    """Until no agent holds the run any more. Raises NodeUnfit (69) after `limit` seconds."""
+    give_up = time.monotonic() + limit
+    while is_live(run):
+        if time.monotonic() > give_up:
+            raise NodeUnfit(f"{run.name} has not ended within {limit:.0f} s", f"it was asked to; see mltrain logs {run.name} -f")
+        time.sleep(0.02)
+    return read_status(run)
 
 
 def _is_lost(run: Path, status: Status) -> bool:
