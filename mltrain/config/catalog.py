@@ -37,12 +37,12 @@ def copy(name: str, destination: Path, directory: Path) -> Path:
         target = target / f"{Path(found.name).name}.yaml"
     elif target.suffix not in (".yaml", ".yml"):
         raise UsageError(f"{destination} is no folder and no .yaml file", "name a folder that exists, or a file like recipes/mine.yaml")
+    if target.exists():
+        raise UsageError(f"{target} is there already", "name another file, or remove that one")
     try:
         text = found.path.read_bytes()
         target.parent.mkdir(parents=True, exist_ok=True)
         _write_new(target, text)
-    except FileExistsError:
-        raise UsageError(f"{target} is there already", "name another file, or remove that one") from None
     except OSError as error:
         raise StorageError(f"cannot write {target}: {error.strerror}", "is the folder writable, is the disk full?") from None
     return target
