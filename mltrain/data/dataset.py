@@ -49,8 +49,7 @@ class Located(Protocol):
 
     def locate(self, ids: Ids) -> Places: ...
 
-    def gather(self, places: Places, out: Batch | None = None) -> Batch:
-        """out: tensors to write to, of an earlier batch of the same size."""
+    def gather(self, places: Places) -> Batch: ...
 
 
 class TokenDataset:
@@ -76,8 +75,8 @@ class TokenDataset:
     def locate(self, ids: Ids) -> Places:
         return self.windows.locate(ids)
 
-    def gather(self, places: Places, out: Batch | None = None) -> Batch:
-        return {COLUMN: self.windows.gather(places, None if out is None else out[COLUMN])}
+    def gather(self, places: Places) -> Batch:
+        return {COLUMN: torch.from_numpy(self.windows.gather(places))}
 
     def fetch(self, ids: Ids) -> Batch:
         return self.gather(self.locate(np.asarray(ids, np.int64)))

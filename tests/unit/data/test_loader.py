@@ -100,7 +100,7 @@ def test_tokens_come_out_of_the_shards(prepared):
 
 
 def test_waited_says_how_long_the_last_step_took():
-    loader = Loader(Numbers(10), global_batch=2, micro_batch=2)
+    loader = Loader(Numbers(10), global_batch=2, micro_batch=2, read_ahead=1)
     next(loader.batches(Progress()))
     assert 0 < loader.waited < 60
 
