@@ -20,13 +20,6 @@ if TYPE_CHECKING:
 
 # ── recipes ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-# Arguments that mltrain itself gives to the node of a group, if its signature has them and the recipe does not set them.
-PROVIDED: dict[str, tuple[str, ...]] = {
-    "data": ("seed",), "optimizer": ("params",), "schedule": ("steps",), "strategy": ("precision", "clip", "seed", "nonfinite"),
-    "checkpoint": ("path", "directory", "attempt", "retired"), "metrics": ("directory", "attempt", "steps"),
-    "callback": ("task", "data", "directory", "seed"),
-}
-
 
 def compose(overrides: Sequence[str], directory: Path | str | None = None) -> Composed:
     """The tree of `recipe=NAME key=value ...` and the origin of each value. Raises MissingInput (66), UsageError (64), ConfigError (78)."""
@@ -34,11 +27,9 @@ def compose(overrides: Sequence[str], directory: Path | str | None = None) -> Co
     return compose_(overrides, directory)
 
 
-def check(overrides: Sequence[str] | Composed, directory: Path | str | None = None) -> list[Problem]:
+def check(overrides: Sequence[str], directory: Path | str | None = None) -> list[Problem]:
     """Every mistake in a recipe; [] if there is none."""
-    from mltrain.config.check import check as check_
-    from mltrain.config.compose import Composed
-    return check_(overrides if isinstance(overrides, Composed) else compose(overrides, directory), PROVIDED)
+    return checked(overrides, directory)[1]
 
 
 def recipes(directory: Path | str = ".") -> list[dict[str, Any]]:
@@ -213,7 +204,8 @@ def resume(run: str, overrides: Sequence[str] = (), runs: str = "runs", *, step:
         _roll_back(path, step)
         say(f"{path.name}: back to step {step}; later checkpoints are off the branch")
     if overrides:
-        changes = _recompose(path, overrides)
+        from mltrain.beginning import recompose
+        changes = recompose(path, overrides)
         ledger.Ledger(ledger_file(path)).append("changed", changes=changes)
         for change in changes:
             say(f"  {change['key']}: {change['from']} -> {change['to']}")
@@ -235,34 +227,6 @@ def _launcher(run: Path) -> Launcher:
     config = json.loads(config_file(run).read_text())
     launcher: Launcher = build(config["tree"]["launcher"], allowed=Allowed.from_dict(config["allowed"]))
     return launcher
-
-
-def _recompose(run: Path, overrides: Sequence[str]) -> list[dict[str, object]]:
-    """Change a run's recipe: its own overrides, then these. Writes config.json anew and returns what changed: [{key, from, to}].
-    Raises ConfigError (78) with every mistake, and then nothing is written."""
-    import json
-
-    from mltrain.runs.atomic import write_json
-    from mltrain.runs.layout import config_file, overrides_file
-    if not config_file(run).is_file():
-        raise UsageError(f"{run.name} has no recipe, so there is nothing to override", "mltrain resume RUN goes on with its command")
-    config = json.loads(config_file(run).read_text())
-    given = {text.partition("=")[0] for text in overrides}
-    kept = [text for text in config["overrides"] if text.partition("=")[0] not in given]
-    composed, problems = checked([*kept, *overrides], config["directory"])
-    refuse(problems)
-    before, after = _flat(config["tree"]), _flat(composed.tree)
-    write_json(config_file(run), config_of(composed))
-    write_json(overrides_file(run), composed.overrides)
-    differ = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
-    return [{"key": key, "from": before.get(key), "to": after.get(key)} for key in differ]
-
-
-def _flat(tree: object, path: tuple[str, ...] = ()) -> dict[str, object]:
-    """{"optimizer.lr": 0.1, ...}"""
-    if not isinstance(tree, dict) or not tree:
-        return {".".join(path): tree}
-    return {key: value for name, item in tree.items() for key, value in _flat(item, (*path, str(name))).items()}
 
 
 def _foreign_command(run: Path) -> tuple[str, ...]:
@@ -290,15 +254,9 @@ def _roll_back(run: Path, step: int) -> None:
 
 
 def checked(overrides: Sequence[str], directory: Path | str | None = None) -> tuple[Composed, list[Problem]]:
-    """A composed recipe and everything wrong with it: what `check` finds; if nothing, what shows when keys are taken together (does the
-    batch divide, does the mesh fit)."""
-    from mltrain.config.problem import Problem
-    composed = compose(overrides, directory)
-    problems = check(composed)
-    if not problems:
-        problems = [Problem(key, message, hint, None, composed.origin(tuple(key.split("."))))
-                    for key, message, hint in _arithmetic(composed.tree)]
-    return composed, problems
+    """A composed recipe and everything wrong with it, sums that do not come out included."""
+    from mltrain.beginning import checked as checked_
+    return checked_(overrides, directory)
 
 
 def refuse(problems: Sequence[Problem]) -> None:
@@ -307,82 +265,32 @@ def refuse(problems: Sequence[Problem]) -> None:
     refuse_(problems)
 
 
-def _arithmetic(tree: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(key, message, hint) of the first sum that does not come out."""
-    from mltrain.errors import ConfigError
-    from mltrain.parallel.mesh import choose_reduction, count_micro_batches, share, solve
-    strategy, launcher = tree["strategy"], tree["launcher"]
-    world = (launcher.get("workers") or 0) * launcher.get("nodes", 1)
-    key = "micro_batch"
-    try:
-        micro_batches = count_micro_batches(tree["global_batch"], tree["micro_batch"])
-        if world and "layout" in strategy:
-            key = "strategy.replicate" if strategy["layout"] == "hsdp" else "launcher.workers"
-            mesh = solve("ddp" if strategy["layout"] == "auto" else strategy["layout"], world, strategy.get("replicate"))
-            share(mesh, 0, micro_batches)
-            key = "strategy.reduction"
-            choose_reduction(strategy.get("reduction", "auto"), mesh, micro_batches)
-    except ConfigError as error:
-        return [(key, error.message, error.hint)]
-    return []
-
-
-def launch(overrides: Sequence[str], detach: bool = False, command: Sequence[str] = ()) -> int:
+def launch(overrides: Sequence[str], detach: bool = False) -> int:
     """Check, prepare the data if the recipe says from what, make the run directory, and hand it to the launcher. Returns the run's exit
     code (detached: 0 when it has started). Raises ConfigError (78), MissingInput (66), StorageError (74) before anything is made."""
     import sys
 
-    from mltrain.config.build import build
+    from mltrain.beginning import launcher_of, new_run, prepare_data
     from mltrain.launch.job import JobSpec
     composed, problems = checked(overrides)
     refuse(problems)
-    launcher = build(composed.tree["launcher"], allowed=composed.allowed)
-    _prepare(composed)
-    run = _new_run(composed, list(command) or ["mltrain", "launch", *overrides])
-    print(f"run     {run}\n" + (f"next    mltrain logs {run.name} -f | mltrain status | mltrain cancel {run.name}" if detach else ""),
-          file=sys.stderr, end="\n" if detach else "", flush=True)
-    code: int = launcher.submit(JobSpec(run), detach)
+    launcher = launcher_of(composed)
+    prepare_data(composed)
+    run = new_run(composed, ["mltrain", "launch", *overrides])
+    print(f"run   {run}", file=sys.stderr, flush=True)
+    code = launcher.submit(JobSpec(run), detach)
+    if detach:
+        print(f"next  mltrain logs {run.name} -f | mltrain status | mltrain cancel {run.name}", file=sys.stderr)
     return code
 
 
 def render(overrides: Sequence[str]) -> dict[str, str]:
     """What launch would start, as path -> text; starts nothing and makes nothing."""
-    from mltrain.config.build import build
+    from mltrain.beginning import launcher_of
     from mltrain.launch.job import JobSpec
     composed, problems = checked(overrides)
     refuse(problems)
-    rendered: dict[str, str] = build(composed.tree["launcher"], allowed=composed.allowed).render(
-        JobSpec(Path(composed.tree["runs"], f"{composed.tree['name']}-TIME")))
-    return rendered
-
-
-def _prepare(composed: Composed) -> None:
-    """The data is there and long enough, or is made now: better than in a queue's first minute."""
-    from mltrain.config.build import build
-    from mltrain.data.display import Display
-    data = build(composed.tree["data"], allowed=composed.allowed)
-    if hasattr(data, "prepare"):
-        with Display("preparing") as display:
-            data.prepare(display)
-    len(data.train)
-
-
-def _new_run(composed: Composed, command: list[str]) -> Path:
-    """The run directory with everything that is known before the first attempt."""
-    from mltrain.runs import layout, ledger, provenance
-    from mltrain.runs.atomic import write_json
-    run = layout.new_run(Path(composed.directory, composed.tree["runs"]), composed.tree["name"])
-    write_json(layout.config_file(run), config_of(composed))
-    write_json(layout.overrides_file(run), composed.overrides)
-    provenance.record(run, command, composed.directory)
-    ledger.Ledger(layout.ledger_file(run)).append("created", command=command, recipe=composed.recipe)
-    return run
-
-
-def config_of(composed: Composed) -> dict[str, Any]:
-    """What a worker needs of a composed recipe: plain JSON data, secrets by name only."""
-    return {"tree": composed.tree, "recipe": composed.recipe, "overrides": composed.overrides,
-            "directory": str(composed.directory.resolve()), "allowed": composed.allowed.to_dict()}
+    return launcher_of(composed).render(JobSpec(Path(composed.tree["runs"], f"{composed.tree['name']}-TIME")))
 
 
 def worker(run: str) -> int:

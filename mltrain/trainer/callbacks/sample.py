@@ -26,7 +26,8 @@ class Sample(Callback):
     @torch.no_grad()
     def _text(self) -> str:
         tokenizer, device = self.data.tokenizer, next(self.task.parameters()).device
-        ids = [tokenizer.separator, *tokenizer.encode(self.prompt)]
+        # the separator that begins every document, then the prompt
+        ids: list[int] = tokenizer.encode([self.prompt.encode()])[0].tolist()
         self.task.eval()
         seed_micro_batch(self.seed, SAMPLE_STREAM, 0)
         for _ in range(self.tokens):
@@ -36,4 +37,4 @@ class Sample(Callback):
                 ids.append(int(torch.multinomial(torch.softmax(logits / self.temperature, 0), 1)))
             else:
                 ids.append(int(logits.argmax()))
-        return str(tokenizer.decode(ids[1:]))
+        return tokenizer.decode(ids)

@@ -1,0 +1,110 @@
+"""What happens before a run's first attempt, and when its recipe is changed: checked, its data prepared, its directory made."""
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mltrain.config.build import build
+from mltrain.config.check import check
+from mltrain.config.compose import Composed, compose
+from mltrain.config.problem import Problem, refuse
+from mltrain.errors import ConfigError, UsageError
+from mltrain.launch.launcher import Launcher
+from mltrain.runs import layout, ledger, provenance
+from mltrain.runs.atomic import write_json
+
+# Arguments that mltrain itself gives to the node of a group, if its signature has them and the recipe does not set them.
+PROVIDED: dict[str, tuple[str, ...]] = {
+    "data": ("seed",), "optimizer": ("params",), "schedule": ("steps",), "strategy": ("precision", "clip", "seed", "nonfinite"),
+    "checkpoint": ("path", "directory", "attempt", "retired"), "metrics": ("directory", "attempt", "steps"),
+    "callback": ("task", "data", "directory", "seed"),
+}
+
+
+def checked(overrides: Sequence[str], directory: Path | str | None = None) -> tuple[Composed, list[Problem]]:
+    """A composed recipe and everything wrong with it: what `check` finds; if nothing, what shows when keys are taken together (does the
+    batch divide, does the mesh fit). Raises MissingInput (66), UsageError (64), ConfigError (78) if it cannot be composed at all."""
+    composed = compose(overrides, directory)
+    problems = check(composed, PROVIDED)
+    if not problems:
+        problems = [Problem(key, message, hint, None, composed.origin(tuple(key.split("."))))
+                    for key, message, hint in _arithmetic(composed.tree)]
+    return composed, problems
+
+
+def _arithmetic(tree: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(key, message, hint) of the first sum that does not come out. The number of workers is known here only if the recipe says it."""
+    from mltrain.parallel.mesh import choose_reduction, count_micro_batches, share, solve
+    strategy, launcher = tree["strategy"], tree["launcher"]
+    world = (launcher.get("workers") or 0) * launcher.get("nodes", 1)
+    key = "micro_batch"
+    try:
+        micro_batches = count_micro_batches(tree["global_batch"], tree["micro_batch"])
+        if world and "layout" in strategy:
+            key = "strategy.replicate" if strategy["layout"] == "hsdp" else "launcher.workers"
+            mesh = solve("ddp" if strategy["layout"] == "auto" else strategy["layout"], world, strategy.get("replicate"))
+            key = "micro_batch"
+            share(mesh, 0, micro_batches)
+            key = "strategy.reduction"
+            choose_reduction(strategy.get("reduction", "auto"), mesh, micro_batches)
+    except ConfigError as error:
+        return [(key, error.message, error.hint)]
+    return []
+
+
+def launcher_of(composed: Composed) -> Launcher:
+    launcher: Launcher = build(composed.tree["launcher"], allowed=composed.allowed)
+    return launcher
+
+
+def prepare_data(composed: Composed) -> None:
+    """The data is there and long enough, or is made now: better than in a queue's first minute."""
+    from mltrain.data.display import Display
+    data = build(composed.tree["data"], allowed=composed.allowed)
+    if hasattr(data, "prepare"):
+        with Display("preparing") as display:
+            data.prepare(display)
+    len(data.train)
+
+
+def new_run(composed: Composed, command: Sequence[str]) -> Path:
+    """The run directory with everything that is known before the first attempt."""
+    run = layout.new_run(Path(composed.directory, composed.tree["runs"]), composed.tree["name"])
+    write_json(layout.config_file(run), config_of(composed))
+    write_json(layout.overrides_file(run), composed.overrides)
+    provenance.record(run, list(command), composed.directory)
+    ledger.Ledger(layout.ledger_file(run)).append("created", command=list(command), recipe=composed.recipe)
+    return run
+
+
+def config_of(composed: Composed) -> dict[str, Any]:
+    """What a worker needs of a composed recipe: plain JSON data, secrets by name only."""
+    return {"tree": composed.tree, "recipe": composed.recipe, "overrides": composed.overrides,
+            "directory": str(composed.directory.resolve()), "allowed": composed.allowed.to_dict()}
+
+
+def recompose(run: Path, overrides: Sequence[str]) -> list[dict[str, object]]:
+    """Change a run's recipe: its own overrides, then these. Writes config.json anew and returns what changed: [{key, from, to}].
+    Raises ConfigError (78) with every mistake, and then nothing is written."""
+    if not layout.config_file(run).is_file():
+        raise UsageError(f"{run.name} has no recipe, so there is nothing to override", "mltrain resume RUN goes on with its command")
+    config = json.loads(layout.config_file(run).read_text())
+    given = {text.partition("=")[0] for text in overrides}
+    kept = [text for text in config["overrides"] if text.partition("=")[0] not in given]
+    composed, problems = checked([*kept, *overrides], config["directory"])
+    refuse(problems)
+    composed.tree["name"], composed.tree["runs"] = config["tree"]["name"], config["tree"]["runs"]       # a run keeps its name and place
+    before, after = _flat(config["tree"]), _flat(composed.tree)
+    write_json(layout.config_file(run), config_of(composed))
+    write_json(layout.overrides_file(run), composed.overrides)
+    differ = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    return [{"key": key, "from": before.get(key), "to": after.get(key)} for key in differ]
+
+
+def _flat(tree: object, path: tuple[str, ...] = ()) -> dict[str, object]:
+    """{"optimizer.lr": 0.1, ...}"""
+    if not isinstance(tree, dict) or not tree:
+        return {".".join(path): tree}
+    return {key: value for name, item in tree.items() for key, value in _flat(item, (*path, str(name))).items()}
