@@ -169,13 +169,22 @@ def cancel(run: str, runs: str = "runs", limit: float = 150.0) -> str:
     if launcher.status(path) == "gone":
         if state in outcome.ENDED_STATES and state != "stopped":
             return f"{path.name} is {state}: nothing to cancel"
-        Ledger(ledger_file(path)).append("cancelled", reason="it was not live")
-        outcome.write_status(path, {**outcome.last_status(path), "state": "cancelled"}, durable=True)
-        return f"{path.name} was not live ({state}): marked as cancelled"
+        return f"{path.name} was not live ({state}): {_mark_cancelled(path)}"
     Ledger(ledger_file(path)).append(CANCEL)
     launcher.cancel(path)
     after = outcome.wait(path, limit)
+    if after["state"] == "lost":
+        return f"{path.name} died before it had saved: {_mark_cancelled(path)}"
     return f"{path.name} is {after['state']}" + (f", state saved up to step {after['step']}" if after["state"] == "cancelled" else "")
+
+
+def _mark_cancelled(run: Path) -> str:
+    """Of a run that nobody holds: the last word, since no agent can say it."""
+    from mltrain.runs import ledger, outcome
+    from mltrain.runs.layout import ledger_file
+    ledger.Ledger(ledger_file(run)).append("cancelled", reason="it was not live")
+    outcome.write_status(run, {**outcome.last_status(run), "state": "cancelled"}, durable=True)
+    return "marked as cancelled"
 
 
 def resume(run: str, overrides: Sequence[str] = (), runs: str = "runs", *, step: int | None = None, detach: bool = False,

@@ -51,7 +51,7 @@ class Agent:
         self._stores = Stores(self._loop, self._forks, options.host, options.port)
         self._ends: list[End] = []
         self._genuine = 0                                      # how many of them we did not kill
-        self._failing, self._waiting = False, False            # an attempt is being torn down; the next one is waited for
+        self._failing, self._concluding, self._waiting = False, False, False          # torn down; all gone; the next one waited for
         self._stop: signal.Signals | None = None               # the signal that asked for the end
         self._stop_at, self._started, self._ticks, self._restarts, self._step = 0.0, 0.0, 0, 0, -1
 
@@ -104,7 +104,7 @@ class Agent:
 
     # ── attempts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
     def _begin(self) -> None:
-        self._waiting, self._failing, self._ends, self._started = False, False, [], time.monotonic()
+        self._waiting, self._failing, self._concluding, self._ends, self._started = False, False, False, [], time.monotonic()
         self._start_template()
         store = self._stores.open(self._journal.attempt + 1)
         self._journal.attempt_started(workers=self.o.workers)
@@ -147,8 +147,9 @@ class Agent:
         elif not end.failed and end.code and self._stop is None and not self._workers.empty:
             # it left in order (75, 130): the others must follow
             self._loop.after(self.o.grace, self._kill_rest(self._journal.attempt))
-        if self._workers.empty:
-            self._conclude()
+        if self._workers.empty and not self._concluding:
+            self._concluding = True
+            self._loop.after(0, self._conclude)                # not from here: this may be in the middle of sending signals
 
     def _conclude(self) -> None:
         """All are gone: what now?"""
@@ -203,7 +204,7 @@ class Agent:
             else:
                 self._workers.send(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
             self._loop.after(self.o.grace, self._kill_rest(self._journal.attempt))
-            if self._workers.empty:
+            if self._workers.empty and not self._concluding:
                 self._finish(self._stopped(), None, -1)
         elif number == signal.SIGINT and now - self._stop_at > DOUBLE_SECONDS:
             self._stop = signal.SIGINT

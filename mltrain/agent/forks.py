@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -63,6 +64,14 @@ class Forks:
         self._waiting.append((key, json.dumps({"key": key, "agent": os.getpid(), **fields}).encode(), fds))
         self._flush()
 
+    def forget(self, key: str) -> None:
+        """An order is not wanted any more: born is not called."""
+        self.pending.pop(key, None)
+        for waiting in [waiting for waiting in self._waiting if waiting[0] == key]:
+            self._waiting.remove(waiting)
+            for fd in waiting[2]:
+                os.close(fd)
+
     def warm(self) -> None:
         """Let it import what later attempts need too."""
         if self._late and not self._warm and self._control is not None:
@@ -98,8 +107,12 @@ class Forks:
         elif "ready" in message:
             self._ready = True
             self._flush()
-        elif "pid" in message and (born := self.pending.pop(message["key"], None)):
-            born(message["pid"], [])
+        elif "pid" in message:
+            born = self.pending.pop(message["key"], None)
+            if born:
+                born(message["pid"], [])
+            elif message["pid"]:
+                os.kill(message["pid"], signal.SIGKILL)        # forgotten while it was being forked
 
     def _ended(self) -> None:
         """It died, or is of no use: those that wait for it must not wait for ever."""

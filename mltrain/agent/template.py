@@ -55,21 +55,27 @@ def serve(control: socket.socket, early: list[str], late: list[str]) -> tuple[Or
     """Answer orders until the agent closes the socket (None). In a forked worker: returns the order it was forked for."""
     _send(control, {"ready": True, "threads": preload(early)})
     while True:
-        data, fds, _, _ = socket.recv_fds(control, 1 << 18, 8)
+        try:
+            data, fds, _, _ = socket.recv_fds(control, 1 << 18, 8)
+        except OSError:                                        # the agent died with an answer of ours unread
+            return None
         if not data:
             return None
         order: Order = json.loads(data)
         if order["kind"] == "warm":
             _send(control, {"warm": True, "threads": preload(late)})
             continue
+        read, write = os.pipe()
         if (between := os.fork()) == 0:
             if worker := os.fork():
-                _send(control, {"key": order["key"], "pid": worker})
+                os.write(write, str(worker).encode())
                 os._exit(0)
-            control.close()
+            for fd in (control.detach(), read, write):
+                os.close(fd)
             return order, fds
-        os.waitpid(between, 0)
-        for fd in fds:
+        os.waitpid(between, 0)                                 # only now is the worker the agent's child, which may wait for it
+        _send(control, {"key": order["key"], "pid": int(os.read(read, 32) or 0)})
+        for fd in (read, write, *fds):
             os.close(fd)
 
 

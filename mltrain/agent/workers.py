@@ -39,7 +39,7 @@ class Command:
 
 @dataclass
 class Worker:
-    """One process of the attempt. pid 0: ordered, not yet born."""
+    """One process of the attempt. pid 0: ordered from the template under `key`, not yet born."""
 
     rank: int
     page: Page
@@ -47,13 +47,10 @@ class Worker:
     error_file: str = ""                 # where torch.distributed.elastic's @record writes
     pid: int = 0
     pidfd: int = -1
-    signals: list[signal.Signals] = field(default_factory=list)           # to be sent once it is born
+    key: str = ""
 
     def send(self, number: signal.Signals) -> None:
         """To the process alone: its data loaders are its own affair. SIGKILL goes to the whole group."""
-        if not self.pid:
-            self.signals.append(number)
-            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
         if number == signal.SIGKILL:
@@ -88,7 +85,7 @@ class Workers:
         streams = self._output.open(rank, int(environment["LOCAL_RANK"]), attempt)
         fds = [*streams, os.dup(worker.page.fd), theirs.detach()]
         if command.script and self._forks.wanted:
-            key = f"{attempt}/{rank}"
+            worker.key = key = f"{attempt}/{rank}"
 
             def born(pid: int, unsent: list[int]) -> None:
                 if unsent:
@@ -123,12 +120,15 @@ class Workers:
             return
         worker.pid, worker.pidfd = pid, os.pidfd_open(pid)     # our child and not yet waited for: the number cannot be another's
         self._loop.watch(worker.pidfd, lambda: self._exited(worker))
-        for number in worker.signals:
-            worker.send(number)
 
     def send(self, number: signal.Signals) -> None:
+        """To all. Whoever is not yet born will not be: it counts as ended by that signal."""
         for worker in list(self.running.values()):
-            worker.send(number)
+            if worker.pid:
+                worker.send(number)
+            else:
+                self._forks.forget(worker.key)
+                self._ended(self._gone(worker, -number))
 
     def beats(self) -> dict[int, tuple[int, Beat]]:
         """rank -> (pid, newest beat), the last one of those that are dead."""

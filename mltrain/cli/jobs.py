@@ -75,7 +75,8 @@ def _show(run: dict[str, Any]) -> None:
     if run.get("reason"):
         print(f"reason    {run['reason']}")
     for rank in run.get("ranks", []) if run["state"] == "running" else []:
-        print(f"rank {rank['rank']:<4} {rank['host']} pid {rank['pid']}, {rank['phase']} at step {rank['step']}")
+        what = f"pid {rank['pid']}, {rank['phase']} at step {rank['step']}" if rank["step"] >= 0 else "starting"
+        print(f"rank {rank['rank']:<4} {rank['host']} {what}")
 
 
 def logs(argv: list[str]) -> int:

@@ -80,7 +80,8 @@ def wait(run: Path, limit: float) -> Status:
         if time.monotonic() > give_up:
             raise NodeUnfit(f"{run.name} has not ended within {limit:.0f} s", f"it was asked to; see mltrain logs {run.name} -f")
         time.sleep(0.02)
-    return read_status(run)
+    status = last_status(run)
+    return {**status, "state": "lost"} if status["state"] in LIVE_STATES else status
 
 
 def _is_lost(run: Path, status: Status) -> bool:
