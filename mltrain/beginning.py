@@ -12,7 +12,7 @@ from mltrain.config.compose import Composed, compose
 from mltrain.config.problem import Problem, refuse
 from mltrain.errors import ConfigError, UsageError
 from mltrain.launch.launcher import Launcher
-from mltrain.runs import layout, ledger, provenance
+from mltrain.runs import layout, ledger, outcome, provenance
 from mltrain.runs.atomic import write_json
 
 # Arguments that mltrain itself gives to the node of a group, if its signature has them and the recipe does not set them.
@@ -76,6 +76,7 @@ def new_run(composed: Composed, command: Sequence[str]) -> Path:
     write_json(layout.overrides_file(run), composed.overrides)
     provenance.record(run, list(command), composed.directory)
     ledger.Ledger(layout.ledger_file(run)).append("created", command=list(command), recipe=composed.recipe)
+    outcome.write_status(run, outcome.new_status(run))
     return run
 
 
