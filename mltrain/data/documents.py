@@ -65,7 +65,10 @@ def find_files(sources: list[str]) -> list[SourceFile]:
     """All files of all sources. Raises MissingInput for a source that is not there or a folder with nothing to read."""
     files: list[SourceFile] = []
     for source in sources:
-        found = _files_of(source)
+        try:
+            found = _files_of(source)
+        except OSError as error:
+            raise MissingInput(f"source {source} cannot be read: {error.strerror}") from None
         if not found:
             raise MissingInput(f"source {source} holds no files")
         files += found

@@ -82,7 +82,7 @@ def prepare(sources: list[str], out: str | os.PathLike[str], *, tokenizer: str =
             shard_tokens: int = SHARD_TOKENS, field: str = "text", strict: bool = False, report: Report | None = None) -> Prepared:
     """Make a dataset. tokenizer: bytes, or the path of a Hugging Face tokenizer.json. holdout: share of the documents for validation.
     shard_tokens: about how many tokens a shard has. Raises UsageError, DataError, MissingInput, StorageError; nothing is lost then."""
-    began, target = time.monotonic(), _target(out)
+    began, target = time.monotonic(), target_of(out)
     _check_arguments(sources, holdout, shard_tokens)
     kind, content = _open_tokenizer(tokenizer)
     recipe = Recipe(find_files(sources), kind, content, holdout, shard_tokens, Reading(field, strict))
@@ -162,7 +162,7 @@ class _Progress:
             self.report(State(done, self.before[-1], self.documents, self.tokens + current.tokens))
 
 
-def _target(out: str | os.PathLike[str]) -> Path:
+def target_of(out: str | os.PathLike[str]) -> Path:
     text = os.fspath(out)
     if "://" in text:
         raise UsageError(f"--out {text}: a dataset is prepared in a local folder", "copy the folder to the store afterwards")

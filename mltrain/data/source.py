@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import cached_property
 from typing import Any
 
@@ -9,9 +10,10 @@ from mltrain.data.builder import TRAIN, VALIDATION
 from mltrain.data.dataset import Dataset, open_split, some_of
 from mltrain.data.format import MANIFEST, Manifest
 from mltrain.data.opening import read_manifest
-from mltrain.data.prepare import Prepared, Report, prepare
+from mltrain.data.prepare import Prepared, Report, prepare, target_of
 from mltrain.data.store import Store
 from mltrain.data.tokenizer import Tokenizer, open_tokenizer
+from mltrain.data.workplace import Busy, wait_for_other
 from mltrain.errors import MissingInput
 
 
@@ -79,6 +81,12 @@ class Tokens:
             return None
         if not self.sources:
             raise MissingInput(f"no dataset at {self.path}", f"make it: mltrain data prepare SOURCE... --out {os.fspath(self.path)}")
-        prepared = prepare(self.sources, self.path, report=report)
-        self.__dict__.pop("_opened", None)
-        return prepared
+        while True:
+            try:
+                prepared = prepare(self.sources, self.path, report=report)
+            except Busy:                         # two runs that begin at once on a new machine: one makes the data, both use it
+                print(f"mltrain: waiting for another process that prepares {self.path}", file=sys.stderr, flush=True)
+                wait_for_other(target_of(self.path))
+            else:
+                self.__dict__.pop("_opened", None)
+                return prepared

@@ -10,7 +10,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,20 @@ from mltrain.data.format import MANIFEST, Manifest, Shard
 from mltrain.errors import DataError, StorageError, UsageError
 
 _JOURNAL, _LOCK = "journal", "lock"
+
+
+class Busy(StorageError):
+    """Another process is preparing the same dataset."""
+
+
+def wait_for_other(out: Path) -> None:
+    """Returns when no process is preparing this dataset (finished, failed or killed)."""
+    with suppress(FileNotFoundError), open(_partial(out) / _LOCK, "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name(out.name + ".partial")
 
 
 class Begun(Struct):
@@ -51,7 +65,7 @@ class Workplace:
 
     def __init__(self, out: Path, inputs: str) -> None:
         self.out, self.inputs = out, inputs
-        self.folder = out.with_name(out.name + ".partial")
+        self.folder = _partial(out)
         self.rounds: list[Done] = []
         self.manifest: Manifest | None = None              # there if all was done but the last rename
         with storage_errors(self.folder, "nothing was changed"):
@@ -72,7 +86,7 @@ class Workplace:
                 raise BlockingIOError
         except BlockingIOError:
             os.close(descriptor)
-            raise StorageError(f"another prepare is at work on {self.out}", "wait for it, or choose another --out") from None
+            raise Busy(f"another prepare is at work on {self.out}", "wait for it, or choose another --out") from None
         return descriptor
 
     def _read(self) -> None:

@@ -146,3 +146,12 @@ def test_preparing_needs_no_torch(inputs, tmp_path):
     code = f"import sys; from mltrain import api; api.prepare(['good'], {str(tmp_path / 'd')!r}); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=inputs, capture_output=True, text=True, timeout=LIMIT)
     assert done.stdout == "False\n", done.stderr
+
+
+def test_of_two_runs_that_need_the_same_data_one_makes_it_and_both_use_it(tmp_path):
+    corpus(tmp_path / "texts", 12)
+    code = "from mltrain.data.source import Tokens; made = Tokens('d', 64, source='texts').prepare(); print(made and made.already)"
+    both = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted(process.communicate(timeout=LIMIT)[0].strip() for process in both)
+    assert [process.returncode for process in both] == [0, 0]
+    assert said[0] == "False" and said[1] in ("None", "True")

@@ -4,8 +4,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mltrain.data import source
 from mltrain.data.prepare import prepare
 from mltrain.data.source import Tokens
+from mltrain.data.workplace import Workplace
 from mltrain.errors import DataError, MissingInput
 
 
@@ -41,6 +43,13 @@ def test_a_missing_dataset_says_how_to_make_it(tmp_path):
 def test_a_missing_dataset_is_made_from_its_source(texts, tmp_path):
     data = Tokens(f"{tmp_path}/d", 32, source=str(texts))
     assert (data.prepare().already, data.prepare(), len(data.train) > 0) == (False, None, True)
+
+
+def test_another_process_that_prepares_it_is_waited_for(texts, tmp_path, monkeypatch, capsys):
+    other = Workplace(tmp_path / "d", "inputs")
+    monkeypatch.setattr(source, "wait_for_other", lambda out: other.close())
+    assert not Tokens(f"{tmp_path}/d", 32, source=str(texts)).prepare().already
+    assert "waiting for another process" in capsys.readouterr().err
 
 
 def test_an_interrupted_prepare_is_named(tmp_path):
