@@ -61,9 +61,7 @@ def dirty_patch(directory: Path) -> tuple[str, list[str]]:
     untracked = _git(root, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
     parts, left_out, size = [], [], 0
     for name in filter(None, [*tracked, *untracked]):
-        large = name in untracked and (root / name).is_file() and (root / name).stat().st_size > FILE_BYTES
-        part = "" if large or not (name in tracked or (root / name).is_file()) else (
-            _git(root, "diff", "HEAD", "--", name) if name in tracked else _git(root, "diff", "--no-index", "--", os.devnull, name))
+        part = _changes(root, name) if name in tracked else _new_file(root, name)
         size += len(part)
         if not part or "\0" in part or "\nBinary files " in part or _private(name, part) or size > PATCH_BYTES:
             left_out.append(name)
@@ -71,6 +69,17 @@ def dirty_patch(directory: Path) -> tuple[str, list[str]]:
         else:
             parts.append(part)
     return "".join(parts), left_out
+
+
+def _changes(root: Path, name: str) -> str:
+    return _git(root, "diff", "--no-ext-diff", "HEAD", "--", name)
+
+
+def _new_file(root: Path, name: str) -> str:
+    path = root / name
+    if not path.is_file() or path.is_symlink() or path.stat().st_size > FILE_BYTES:
+        return ""
+    return _git(root, "diff", "--no-ext-diff", "--no-index", "--", os.devnull, name)
 
 
 def _private(name: str, part: str) -> bool:
@@ -112,7 +121,7 @@ def _git(directory: Path, *arguments: str) -> str:
     """Output of one git command; "" if it fails. Of `diff --no-index` a difference is exit code 1."""
     try:
         done = subprocess.run(["git", "-c", "core.quotepath=off", *arguments], cwd=directory, capture_output=True, timeout=_GIT_SECONDS,
-                              env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_EXTERNAL_DIFF": ""})
+                              env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"})
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.decode(errors="backslashreplace") if done.returncode in (0, 1) else ""
