@@ -13,7 +13,7 @@ from mltrain.config.root import GROUPS, Root, seconds, steps
 ROOT_FILE = read(asset_dir("conf") / "run.yaml")
 OPTIONS = sorted(path.relative_to(asset_dir("conf")).with_suffix("").as_posix() for path in asset_dir("conf").glob("*/*.yaml"))
 RECIPES = sorted(asset_dir("recipes").rglob("*.yaml"))
-NEEDED = {"strategy/hsdp": ["strategy.replicate=1"], "data/text": ["data.path=somewhere"]}
+NEEDED = {"strategy/hsdp": ["strategy.replicate=1"], "data/text": ["data.path=somewhere"], "strategy/single": ["launcher.workers=1"]}
 
 
 def test_the_order_of_the_groups():
