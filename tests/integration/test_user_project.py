@@ -152,5 +152,5 @@ def test_a_package_of_recipes_is_found_by_its_entry_point(tmp_path):
 
 def test_a_copy_of_a_built_in_recipe_is_a_start(tmp_path):
     mltrain(tmp_path, "recipes", "copy", "hello", "recipes/own.yaml")
-    mltrain(tmp_path, "check", "recipe=own", "steps=7")
+    mltrain(tmp_path, "check", "recipe=own", "steps=20")
     assert "there already" in mltrain(tmp_path, "recipes", "copy", "hello", "recipes/own.yaml", code=64)
