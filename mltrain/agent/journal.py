@@ -69,7 +69,8 @@ class Journal:
         self.attempt += 1
         self._started, self._begun = time.time(), (-1, 0.0)
         self.row("attempt started", attempt=self.attempt, host=socket.gethostname(), pid=os.getpid(), **fields)
-        self._status.update(state="running", attempts=self.attempt, started=self._status.get("started") or self._started, ended=None, ranks=[])
+        self._status.update(state="running", attempts=self.attempt,
+                            started=self._status.get("started") or self._started, ended=None, ranks=[])
         self.write({}, None)
 
     def attempt_ended(self, cause: End | None, echoes: int, verdict: Verdict, step: int) -> None:

@@ -15,11 +15,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 from mltrain.agent.forks import START, Forks
 from mltrain.agent.loop import Loop
 from mltrain.agent.template import environment
 from mltrain.errors import NodeUnfit
+from mltrain.runs.outcome import pid_lives
 
 STORE_VARIABLE = "MLTRAIN_STORE"
 
@@ -31,6 +33,7 @@ class Stores:
         self._loop, self._forks, self._host, self._port = loop, forks, host, port
         self._listener: socket.socket | None = None
         self._pid, self._key, self._folder = 0, "", ""
+        sweep()
 
     def open(self, attempt: int) -> Callable[[int], dict[str, str]]:
         """rank -> the environment variables that lead it here. Raises NodeUnfit (69) if a port that was asked for is taken."""
@@ -42,7 +45,7 @@ class Stores:
                             "leave --master-addr and --master-port away: each attempt then has a free port of its own") from None
         port = self._listener.getsockname()[1]
         self._loop.watch(self._listener.fileno(), lambda: self._serve(attempt, port))
-        self._folder = tempfile.mkdtemp(prefix="mltrain-store-")
+        self._folder = tempfile.mkdtemp(prefix=f"{_mark()}{os.getpid()}-")
         names = {"MASTER_ADDR": self._host, "MASTER_PORT": str(port), STORE_VARIABLE: os.path.join(self._folder, "store")}
         return lambda rank: {**names, "TORCHELASTIC_ERROR_FILE": os.path.join(self._folder, f"error-{rank}.json")}
 
@@ -81,6 +84,19 @@ class Stores:
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = ""
+
+
+def _mark() -> str:
+    """How our folders begin. With the process namespace: another container that shares /tmp has other processes under the same numbers."""
+    return f"mltrain-store-{os.readlink('/proc/self/ns/pid')[5:-1]}-"
+
+
+def sweep() -> None:
+    """Remove the folders of agents that were killed before they could."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_mark()}*"):
+        pid = path.name.removeprefix(_mark()).partition("-")[0]
+        if pid.isdigit() and not pid_lives(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)            # another user's stays: that is not ours to remove
 
 
 def _spawn(fd: int, host: str, port: int) -> int:
