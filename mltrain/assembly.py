@@ -20,7 +20,7 @@ from mltrain.config.targets import Allowed
 from mltrain.errors import MissingInput, MltrainError, TaskError
 from mltrain.parallel.mesh import count_micro_batches
 from mltrain.runs import ledger
-from mltrain.runs.layout import checkpoints_folder, config_file, ledger_file
+from mltrain.runs.layout import config_file, ledger_file
 from mltrain.runs.pulse import Pulse
 from mltrain.trust.redact import redact
 
@@ -101,7 +101,7 @@ def trainer(run: Path, pulse: Pulse) -> Trainer:
     made = Trainer(
         lambda: make("task"), loader, make.later("optimizer"), steps=length, schedule=make("schedule", steps=length), strategy=strategy,
         validation=Evaluation(data.validation, micro_batch) if data.validation is not None else None, eval_every=tree["eval_every"],
-        checkpointer=make("checkpoint", path=str(checkpoints_folder(run)), attempt=attempt, retired=ledger.retired(ledger_file(run))),
+        checkpointer=make("checkpoint", directory=str(run), attempt=attempt, retired=ledger.retired(ledger_file(run))),
         stop=Stop(tree["stop_at"], seconds(tree["time_limit"]) if tree["time_limit"] is not None else None),
         metrics=make("metrics", directory=str(run), attempt=attempt, steps=length) if first else None)
     nodes = {name: node for name, node in tree["callback"].items() if node is not None}

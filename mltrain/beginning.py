@@ -10,6 +10,7 @@ from mltrain.config.build import build
 from mltrain.config.check import check
 from mltrain.config.compose import Composed, compose
 from mltrain.config.problem import Problem, refuse
+from mltrain.config.root import steps
 from mltrain.errors import ConfigError, UsageError
 from mltrain.launch.launcher import Launcher
 from mltrain.runs import layout, ledger, outcome, provenance
@@ -18,7 +19,7 @@ from mltrain.runs.atomic import write_json
 # Arguments that mltrain itself gives to the node of a group, if its signature has them and the recipe does not set them.
 PROVIDED: dict[str, tuple[str, ...]] = {
     "data": ("seed",), "optimizer": ("params",), "schedule": ("steps",), "strategy": ("precision", "clip", "seed", "nonfinite"),
-    "checkpoint": ("path", "directory", "attempt", "retired"), "metrics": ("directory", "attempt", "steps"),
+    "checkpoint": ("directory", "attempt", "retired"), "metrics": ("directory", "attempt", "steps"),
     "callback": ("task", "data", "directory", "seed"),
 }
 
@@ -30,13 +31,14 @@ def checked(overrides: Sequence[str], directory: Path | str | None = None) -> tu
     problems = check(composed, PROVIDED)
     if not problems:
         problems = [Problem(key, message, hint, None, composed.origin(tuple(key.split("."))))
-                    for key, message, hint in _arithmetic(composed.tree)]
+                    for key, message, hint in _arithmetic(composed)]
     return composed, problems
 
 
-def _arithmetic(tree: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _arithmetic(composed: Composed) -> list[tuple[str, str, str]]:
     """(key, message, hint) of the first sum that does not come out. The number of workers is known here only if the recipe says it."""
     from mltrain.parallel.mesh import choose_reduction, count_micro_batches, share, solve
+    tree = composed.tree
     strategy, launcher = tree["strategy"], tree["launcher"]
     world = (launcher.get("workers") or 0) * launcher.get("nodes", 1)
     key = "micro_batch"
@@ -49,6 +51,10 @@ def _arithmetic(tree: dict[str, Any]) -> list[tuple[str, str, str]]:
             share(mesh, 0, micro_batches)
             key = "strategy.reduction"
             choose_reduction(strategy.get("reduction", "auto"), mesh, micro_batches)
+        key = "schedule"
+        length, unit = steps(tree["steps"])
+        if unit == "steps":
+            build(tree["schedule"], allowed=composed.allowed, steps=int(length))
     except ConfigError as error:
         return [(key, error.message, error.hint)]
     return []
@@ -92,8 +98,9 @@ def recompose(run: Path, overrides: Sequence[str]) -> list[dict[str, object]]:
     if not layout.config_file(run).is_file():
         raise UsageError(f"{run.name} has no recipe, so there is nothing to override", "mltrain resume RUN goes on with its command")
     config = json.loads(layout.config_file(run).read_text())
-    given = {text.partition("=")[0] for text in overrides}
-    kept = [text for text in config["overrides"] if text.partition("=")[0] not in given]
+    given = {text.partition("=")[0].lstrip("+~") for text in overrides}
+    # A new choice (strategy=fsdp) takes what was set within the old one (strategy.replicate=2) away with it.
+    kept = [text for text in config["overrides"] if not given & {key := text.partition("=")[0].lstrip("+~"), key.partition(".")[0]}]
     composed, problems = checked([*kept, *overrides], config["directory"])
     refuse(problems)
     composed.tree["name"], composed.tree["runs"] = config["tree"]["name"], config["tree"]["runs"]       # a run keeps its name and place

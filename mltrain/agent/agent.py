@@ -52,6 +52,7 @@ class Agent:
         self._ends: list[End] = []
         self._genuine = 0                                      # how many of them we did not kill
         self._failing, self._concluding, self._waiting = False, False, False          # torn down; all gone; the next one waited for
+        self._stopped_early = False
         self._stop: signal.Signals | None = None               # the signal that asked for the end
         self._stop_at, self._started, self._ticks, self._restarts, self._step = 0.0, 0.0, 0, 0, -1
 
@@ -105,6 +106,7 @@ class Agent:
     # ── attempts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
     def _begin(self) -> None:
         self._waiting, self._failing, self._concluding, self._ends, self._started = False, False, False, [], time.monotonic()
+        self._stopped_early = False                            # workers left in order before the run's last step (stop_at)
         self._start_template()
         store = self._stores.open(self._journal.attempt + 1)
         self._journal.attempt_started(workers=self.o.workers)
@@ -131,6 +133,7 @@ class Agent:
         step = row.get("step")
         if event == "saved" and isinstance(step, int):
             self._policy.saved(step)
+        self._stopped_early |= event == "stopped"
         if event == "training" and isinstance(row.get("steps"), int):
             self._journal.steps(row["steps"])
         self._journal.row(event, **{**row, "attempt": self._journal.attempt})
@@ -161,7 +164,7 @@ class Agent:
             return
         if not self._failing:
             code = max(end.code or 0 for end in self._ends)
-            self._finish(Verdict(code, "done" if code == 0 else "stopped with state saved"), None, step)
+            self._finish(Verdict(code, "stopped with state saved" if code or self._stopped_early else "done"), None, step)
             return
         cause, echoes = pick(self._ends[:self._genuine])
         verdict = self._policy.judge(cause, time.monotonic() - self._started)
@@ -183,6 +186,7 @@ class Agent:
         code = verdict.code or 0
         if self._stop is None or code == 0:
             state, reason = _STATES.get(code, "failed"), cause.describe() if cause else verdict.reason
+            state = "stopped" if state == "done" and self._stopped_early else state
         elif self._journal.cancelled():
             state, reason, code = "cancelled", "cancelled", INTERRUPTED
         else:
@@ -225,7 +229,8 @@ class Agent:
             return Verdict(INTERRUPTED, "stopped by the user")
         codes = {end.code for end in self._ends if end.failed or end.code}
         if not codes and self._ends:
-            return Verdict(0, "done")                          # the last step was done when the signal came
+            # the last step was done when the signal came
+            return Verdict(0, "stopped with state saved" if self._stopped_early else "done")
         nothing_done = self.o.own and all(end.trained <= 0 for end in self._ends)
         if codes == {PREEMPTED} or nothing_done or not self._ends:
             return Verdict(PREEMPTED, "stopped with state saved")

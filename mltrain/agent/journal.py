@@ -75,7 +75,7 @@ class Journal:
 
     def attempt_ended(self, cause: End | None, echoes: int, verdict: Verdict, step: int) -> None:
         """outcome: restarted, failed, or how the run stops."""
-        outcome = "restarted" if verdict.code is None else "done" if verdict.code == 0 else "stopped" if cause is None else "failed"
+        outcome = "restarted" if verdict.code is None else "failed" if cause else "done" if verdict.reason == "done" else "stopped"
         first, moment = self._begun
         training = round(time.monotonic() - moment, 3) if first >= 0 else 0.0
         fields = {"cause": cause.row(), "echoes": echoes} if cause else {}

@@ -13,8 +13,9 @@ groups:                task data optimizer schedule strategy precision checkpoin
 
 def check(argv: list[str]) -> int:
     parser = Parser("mltrain check", "Find every mistake in a recipe before anything runs: unknown keys, wrong types, missing values, "
-                    "wrong arguments, sizes that do not divide. Prints each with the file and line that set it; exit code 78 if there is one.",
-                    "  mltrain check recipe=gpt/tiny\n  mltrain check recipe=./mine.yaml launcher.workers=8 strategy=fsdp" + _KEYS)
+                    "wrong arguments, sizes that do not divide. Prints each with the file and line that set it; exit code 78 then.",
+                    "  mltrain check recipe=gpt/tiny\n"
+                    "  mltrain check recipe=./mine.yaml launcher.workers=8 strategy=fsdp" + _KEYS)
     parser.add_argument("overrides", nargs="+", metavar="key=value", help="recipe=NAME (or a path), then keys to set")
     parser.add_argument("--json", action="store_true", help="the mistakes as JSON")
     options = parser.parse_intermixed_args(argv)

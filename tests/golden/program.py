@@ -1,6 +1,6 @@
 """A fixed small training, in this process: prints the kind of processor and, for each precision, losses and a digest of all state, as JSON.
 
-Run by test_numerics.py (and `make numerics`) with the instruction sets pinned, so that a digest means the arithmetic and not the machine's mood.
+Run by test_numerics.py (and `make numerics`) with the instruction sets pinned, so that a digest means the arithmetic alone.
 """
 from __future__ import annotations
 

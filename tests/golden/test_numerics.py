@@ -1,7 +1,7 @@
 """Literal digests: a change of numerics is seen, whoever makes it (we, torch, the compiler).
 
-digests.json holds an entry for each kind of processor. On a kind it does not know, losses are compared at 1e-6 with those of any entry and the
-entry to add is printed. No test writes the file.
+digests.json holds an entry for each kind of processor. On a kind it does not know, losses are compared at 1e-6 with those of any entry
+and the entry to add is printed. No test writes the file.
 """
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ PINNED = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_C
 
 @pytest.fixture(scope="module")
 def measured() -> dict[str, Any]:
-    run = subprocess.run([sys.executable, str(HERE / "program.py")], env={**os.environ, **PINNED}, capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, str(HERE / "program.py")], env={**os.environ, **PINNED}, capture_output=True, text=True,
+                         timeout=120)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)  # type: ignore[no-any-return]
 

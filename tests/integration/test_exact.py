@@ -21,8 +21,8 @@ from mltrain.progress import Progress
 from mltrain.testing.ranks import on_ranks
 
 STEPS, MICRO_BATCHES, MICRO_BATCH, TOKENS = 3, 8, 2, 32
-LAYOUTS = [("single", 1, None), ("ddp", 1, None), ("fsdp", 1, None), ("ddp", 2, None), ("fsdp", 2, None), ("ddp", 4, None), ("fsdp", 4, None),
-           ("hsdp", 4, 2), ("ddp", 8, None), ("fsdp", 8, None), ("hsdp", 8, 2), ("hsdp", 8, 4)]
+LAYOUTS = [("single", 1, None), ("ddp", 1, None), ("fsdp", 1, None), ("ddp", 2, None), ("fsdp", 2, None), ("ddp", 4, None),
+           ("fsdp", 4, None), ("hsdp", 4, 2), ("ddp", 8, None), ("fsdp", 8, None), ("hsdp", 8, 2), ("hsdp", 8, 4)]
 
 
 def train(rank: int, world: int, *, layout: str, replicate: int | None, compute: str, seed: int = 0, threads: int = 1,
@@ -58,7 +58,8 @@ def digest(strategy: Native) -> str:
 @pytest.fixture(scope="module")
 def alone() -> dict[str, Any]:
     """What one plain process gives, by type of compute."""
-    return {compute: on_ranks(1, partial(train, layout="single", replicate=None, compute=compute))[0] for compute in ("float32", "bfloat16")}
+    return {compute: on_ranks(1, partial(train, layout="single", replicate=None, compute=compute))[0]
+            for compute in ("float32", "bfloat16")}
 
 
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
