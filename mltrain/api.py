@@ -133,9 +133,16 @@ WORKER_MODULES = ["mltrain.trainer.trainer", "mltrain.checkpoint.checkpointer", 
 
 def agent(argv: list[str], parser: Callable[[str, str, str], argparse.ArgumentParser]) -> int:
     """Run a command on this machine's workers, with restarts. parser: makes the command line's parser. Returns the exit code of the run."""
-    from mltrain.agent.agent import Agent
+    from mltrain.agent.agent import Agent, start_early
     from mltrain.agent.options import parse
-    return Agent(parse(argv, parser), WORKER_MODULES).run()
+    started = None
+    if argv[:1] == ["--await-orders"]:
+        from mltrain.agent.orders import receive
+        started = start_early(WORKER_MODULES)
+        if (orders := receive(int(argv[1]))) is None:
+            return 0
+        argv = orders
+    return Agent(parse(argv, parser), WORKER_MODULES, started).run()
 
 
 def status(runs: str = "runs", run: str | None = None) -> list[dict[str, Any]]:
@@ -280,14 +287,16 @@ def launch(overrides: Sequence[str], detach: bool = False) -> int:
     import sys
 
     from mltrain.beginning import launcher_of, new_run, prepare_data
+    from mltrain.launch.early import Early
     from mltrain.launch.job import JobSpec
-    composed, problems = checked(overrides)
-    refuse(problems)
-    launcher = launcher_of(composed)
-    prepare_data(composed)
-    run = new_run(composed, ["mltrain", "launch", *overrides])
-    print(f"run   {run}", file=sys.stderr, flush=True)
-    code = launcher.submit(JobSpec(run), detach)
+    with Early() as early:
+        composed, problems = checked(overrides)
+        refuse(problems)
+        launcher = launcher_of(composed)
+        prepare_data(composed)
+        run = new_run(composed, ["mltrain", "launch", *overrides])
+        print(f"run   {run}", file=sys.stderr, flush=True)
+        code = launcher.submit(JobSpec(run, early=early), detach)
     if detach:
         print(f"next  mltrain logs {run.name} -f | mltrain status | mltrain cancel {run.name}", file=sys.stderr)
     return code

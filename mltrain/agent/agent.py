@@ -39,13 +39,13 @@ _STOPS = {signal.SIGTERM, signal.SIGHUP, signal.SIGINT}
 class Agent:
     """One run on one machine."""
 
-    def __init__(self, options: Options, preload: list[str]) -> None:
-        """preload: modules that workers of our own need; a forked one finds them imported."""
+    def __init__(self, options: Options, preload: list[str], started: tuple[Loop, Forks] | None = None) -> None:
+        """preload: modules that workers of our own need; a forked one finds them imported. started: by `start_early`."""
         self.o = options
         self.code: int | None = None
-        self._loop = Loop()
+        self._loop, early = started or (Loop(), None)
         self._journal, self._policy = Journal(options.run), Policy(options.restarts, options.own)
-        self._forks = self._make_forks(preload)
+        self._forks = early or self._make_forks(preload)
         self._output = Output(self._loop, self._plan())
         self._workers = Workers(self._loop, self._forks, self._output, self._ended, self._reported)
         self._stores = Stores(self._loop, self._forks, options.host, options.port)
@@ -84,9 +84,8 @@ class Agent:
         """Is it worth waiting for the template at the first start? For our own workers and scripts that name torch: they import the
         same."""
         if self.o.own:
-            early, late, patient = ["torch", "torch.distributed", "torch._dynamo", *preload], [], True
-        else:
-            early, late, patient = ["torch", "torch.distributed"], ["torch._dynamo"], self._names_torch()
+            return _own_forks(self._loop, preload)
+        early, late, patient = ["torch", "torch.distributed"], ["torch._dynamo"], self._names_torch()
         return Forks(self._loop, early, late, patient, say)
 
     def _names_torch(self) -> bool:
@@ -245,3 +244,15 @@ class Agent:
         if self._ticks % SCORE_EVERY == 0:
             self._journal.score(live=True)
         self._journal.write(self._workers.beats(), self._workers.begun())
+
+
+def start_early(preload: list[str]) -> tuple[Loop, Forks]:
+    """A template for workers of our own, importing from now on; for an Agent that comes when it is known what to run."""
+    loop = Loop()
+    forks = _own_forks(loop, preload)
+    forks.start()
+    return loop, forks
+
+
+def _own_forks(loop: Loop, preload: list[str]) -> Forks:
+    return Forks(loop, ["torch", "torch.distributed", "torch._dynamo", *preload], [], True, say)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -59,7 +60,7 @@ class Local:
         command[split:split] = ["--parent", str(os.getpid())]
         try:
             while True:
-                code = relay.run(command, {**os.environ, **job.environment})
+                code = relay.run(lambda: self._start(job, command))
                 if code >= 0 or relay.stopping:
                     return code if code >= 0 else 128 - code
                 kept = _saved(job.run)
@@ -79,8 +80,7 @@ class Local:
         log = agent_log(job.run)
         start = log.stat().st_size if log.exists() else 0
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
-        process = subprocess.Popen(self.command(job), env={**os.environ, **job.environment}, stdin=subprocess.DEVNULL,
-                                   stdout=fd, stderr=fd, start_new_session=True)
+        process = self._start(job, self.command(job), fd, log)
         os.close(fd)
         give_up = time.monotonic() + _START_SECONDS
         while time.monotonic() < give_up:
@@ -97,6 +97,13 @@ class Local:
             time.sleep(0.02)
         process.kill()
         raise NodeUnfit(f"the agent did not start within {_START_SECONDS:.0f} s", f"see {log}")
+
+    def _start(self, job: JobSpec, command: list[str], out: int | None = None, log: Path | None = None) -> subprocess.Popen[bytes]:
+        """The agent, in a session of its own: the one that waits already if there is one. out, log: where it prints, if not here."""
+        if job.early and (process := job.early.order(command[4:], job.environment, log)):
+            return process
+        return subprocess.Popen(command, env={**os.environ, **job.environment}, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                start_new_session=True, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _RELAYED))
 
     def status(self, run: Path) -> str:
         return "live" if is_live(run) else "gone"
@@ -132,11 +139,10 @@ class _Relay:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(_RELAYED[signal.Signals(number)])
 
-    def run(self, command: list[str], environment: dict[str, str]) -> int:
+    def run(self, start: Callable[[], subprocess.Popen[bytes]]) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, _RELAYED)     # a signal between the start and its being known would be lost
         try:
-            self._process = process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True,
-                                                       preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _RELAYED))
+            self._process = process = start()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _RELAYED)
         return process.wait()

@@ -21,6 +21,7 @@ from torch.distributed.tensor import DTensor
 
 from mltrain.errors import TaskError
 from mltrain.parallel import mesh as meshes
+from mltrain.parallel.determinism import use_deterministic_kernels
 from mltrain.parallel.initial import build
 from mltrain.parallel.names import named_parameters
 from mltrain.parallel.norm import gradient_norm
@@ -63,6 +64,8 @@ class Native:
         self.shares = [meshes.share(self.mesh, rank, micro_batches) for rank in range(self.world)]
         used, self.warning = meshes.choose_reduction(self.reduction, self.mesh, micro_batches)
         self.exact = used == "exact"
+        if self.exact:
+            use_deterministic_kernels(self.device)
         shards = self._groups()
         place(built, device=self.device, seed=self.seed, deferred=deferred, shards=shards, precision=self.precision, exact=self.exact,
               recompute=self.recompute, compile=self.compile)
