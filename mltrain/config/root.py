@@ -26,6 +26,7 @@ class Root:
     name: str = field(metadata={"help": "of the run; its id begins with it (default: the recipe's name)"})
     runs: str = field(metadata={"help": "folder that holds the runs"})
     seed: Count = field(metadata={"help": "weights, order of samples and random numbers follow from it"})
+    weights: str | None = field(metadata={"help": "to begin with: a folder of `mltrain checkpoint export`, or a safetensors file"})
     threads: Positive = field(metadata={"help": "of each worker for arithmetic; part of the run's identity"})
     steps: int | str = field(metadata={"help": 'optimizer steps, or "3 epochs", "10M tokens", "50k samples"'})
     stop_at: Positive | None = field(metadata={"help": "stop hard after this step; schedules still follow `steps`"})
