@@ -2,8 +2,8 @@
 
 usage: python benchmarks/step_overhead.py [--rounds 5] [--only raw,mltrain]        peers: pip install -r benchmarks/requirements.txt
 
-Each entry is a process of its own (settings and imports of one must not reach another); entries take turns. mltrain runs with its loader, checkpoints,
-metrics and pulse on; the peers with theirs off.
+Each entry is a process of its own (settings and imports of one must not reach another); entries take turns. mltrain runs with its
+loader, checkpoints, metrics and pulse on; the peers with theirs off.
 """
 from __future__ import annotations
 
@@ -50,9 +50,11 @@ def main() -> None:
     for ranks in (1, 2):
         variants = {name: (lambda script=script: measure(script, ranks))  # noqa: B023  called within this turn of the loop
                     for name, (script, _) in chosen.items() if name not in missing}
-        table = compare(f"What does a framework add to a step, on {ranks} rank{'s' * (ranks > 1)}?", variants, unit="µs", rounds=options.rounds)
+        question = f"What does a framework add to a step, on {ranks} rank{'s' * (ranks > 1)}?"
+        table = compare(question, variants, unit="µs", rounds=options.rounds)
         print(table.markdown())
-        print("added to raw, µs: " + ", ".join(f"{name} {table.median(name) - table.median('raw'):+.0f}" for name in variants) + "\n", flush=True)
+        added = ", ".join(f"{name} {table.median(name) - table.median('raw'):+.0f}" for name in variants)
+        print(f"added to raw, µs: {added}\n", flush=True)
     if missing:
         print("not installed here: " + ", ".join(missing))
 

@@ -1,7 +1,7 @@
 """Accelerate around the hand-written loop; its scheduler is not used (it would step once a rank)."""
-from peers.workload import STEPS, Clock, batches, loss, model, optimizer
-
 from accelerate import Accelerator
+
+from peers.workload import STEPS, Clock, batches, loss, model, optimizer
 
 accelerator = Accelerator(cpu=True)
 data, clock, net = batches(), Clock(), model()

@@ -3,6 +3,7 @@ import logging
 import os
 
 import deepspeed
+
 from peers.workload import BATCH, STEPS, WORLD, Clock, batches, loss, model, optimizer
 
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
 """Lightning Fabric around the hand-written loop."""
-from peers.workload import STEPS, WORLD, Clock, batches, loss, model, optimizer
-
 from lightning.fabric import Fabric
+
+from peers.workload import STEPS, WORLD, Clock, batches, loss, model, optimizer
 
 fabric = Fabric(accelerator="cpu", devices=WORLD, strategy="ddp" if WORLD > 1 else "auto")
 fabric.launch()

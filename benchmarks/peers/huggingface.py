@@ -2,8 +2,9 @@
 import tempfile
 
 import torch
-from peers.workload import BATCH, STEPS, WORLD, Clock, batches, loss, model, optimizer
 from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from peers.workload import BATCH, STEPS, WORLD, Clock, batches, loss, model, optimizer
 
 clock, data, net = Clock(), batches(), model()
 
@@ -27,7 +28,8 @@ class Loop(Trainer):
 
 
 count = iter(range(10 ** 9))
-arguments = TrainingArguments(tempfile.mkdtemp(), per_device_train_batch_size=BATCH // WORLD, max_steps=STEPS, max_grad_norm=1.0, use_cpu=True,
+arguments = TrainingArguments(tempfile.mkdtemp(), per_device_train_batch_size=BATCH // WORLD, max_steps=STEPS, max_grad_norm=1.0,
+                              use_cpu=True,
                               logging_strategy="no", save_strategy="no", report_to=[], disable_tqdm=True, remove_unused_columns=False,
                               lr_scheduler_type="constant")
 steps = optimizer(net.parameters())

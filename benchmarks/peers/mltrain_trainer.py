@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from peers.workload import BATCH, STEPS, TOKENS, WORLD, Clock, model, optimizer
 
 from mltrain import Callback, Checkpointer, Loader, Trainer
 from mltrain.data.prepare import prepare
@@ -18,6 +17,7 @@ from mltrain.data.source import Tokens
 from mltrain.metrics.writer import Metrics
 from mltrain.models.language import LanguageModeling
 from mltrain.parallel.native import Native
+from peers.workload import BATCH, STEPS, TOKENS, WORLD, Clock, model, optimizer
 
 folder = Path(os.environ.get("BENCH_FOLDER") or tempfile.mkdtemp(prefix="bench-"))
 
@@ -43,7 +43,8 @@ if __name__ == "__main__":
     if WORLD > 1:
         dist.init_process_group("gloo")
     trainer = Trainer(
-        LanguageModeling(model(), separator=None), Loader(data().train, global_batch=BATCH, micro_batch=BATCH // WORLD), optimizer, steps=STEPS,
+        LanguageModeling(model(), separator=None), Loader(data().train, global_batch=BATCH, micro_batch=BATCH // WORLD), optimizer,
+        steps=STEPS,
         strategy=Native("ddp" if WORLD > 1 else "single", clip=1.0), checkpointer=Checkpointer(folder / "checkpoints", every=100),
         metrics=Metrics(directory=str(folder), steps=STEPS), callbacks=[Ticking()])
     trainer.fit()

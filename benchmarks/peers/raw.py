@@ -1,8 +1,8 @@
 """A hand-written loop; on two ranks with DistributedDataParallel."""
-from peers.workload import STEPS, WORLD, Clock, batches, loss, model, optimizer
-
 import torch
 import torch.distributed as dist
+
+from peers.workload import STEPS, WORLD, Clock, batches, loss, model, optimizer
 
 net, data, clock = model(), batches(), Clock()
 if WORLD > 1:

@@ -1,13 +1,12 @@
 """What every peer trains: a small GPT on batches that are ready in memory, AdamW, clipping at 1, on CPU with one thread.
 
-A peer calls `clock.tick()` after each optimizer step; `clock.report()` prints the median of the timed steps' groups and a sum of the weights.
+A peer calls `clock.tick()` after each optimizer step; `clock.report()` prints the median of the timed groups and a sum of weights.
 """
 from __future__ import annotations
 
 import json
 import os
 import statistics
-import sys
 import time
 
 import torch
@@ -58,4 +57,5 @@ class Clock:
     def report(self, net: nn.Module) -> None:
         if RANK == 0:
             weights = sum(p.detach().double().abs().sum().item() for p in net.parameters())
-            print("\n" + json.dumps({"us": statistics.median(self.groups), "steps": self.steps, "weights": weights}), file=sys.stdout, flush=True)
+            figures = {"us": statistics.median(self.groups), "steps": self.steps, "weights": weights}
+            print("\n" + json.dumps(figures), flush=True)
