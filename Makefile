@@ -24,10 +24,14 @@ install: .venv/installed        ## .venv with everything that training and the t
 	@touch $@
 
 # git: runs record the code they ran. g++ and the headers of Python: torch.compile builds kernels on the CPU. venv: Debian splits it off.
+# chromium: tests look at reports in it. zsh and fish: tests press Tab in them.
 system:
 	@missing=(); \
 	command -v git >/dev/null || missing+=(git); \
 	command -v g++ >/dev/null || missing+=(g++); \
+	command -v chromium >/dev/null || missing+=(chromium); \
+	command -v zsh >/dev/null || missing+=(zsh); \
+	command -v fish >/dev/null || missing+=(fish); \
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv); \
 	$(PYTHON) -c 'import os, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))' 2>/dev/null || missing+=(python3-dev); \
 	if [ $${#missing[@]} -gt 0 ]; then \
@@ -58,7 +62,7 @@ docs: install                   ## every code block of README.md and docs/ is ru
 	$(PYTEST) tests/integration/test_docs.py
 
 bench: install                  ## one table a question, to be pasted into benchmarks/RESULTS.md
-	@for script in $$(ls benchmarks/*.py | grep -v /harness.py); do $(BIN)/python "$$script"; done
+	@for script in $$(ls benchmarks/*.py | grep -v /harness.py); do $(BIN)/python "$$script" || exit 1; done
 
 numerics: install               ## literal digests: has a change of the code changed a bit of the weights?
 	$(PYTEST) tests/golden

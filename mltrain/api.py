@@ -265,6 +265,34 @@ def _roll_back(run: Path, step: int) -> None:
     ledger.Ledger(path).append(ledger.ROLLED_BACK, step=step, attempt=ledger.attempts(path))
 
 
+# ── reports ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def report(names: Sequence[str], runs: str = "runs") -> dict[str, Any]:
+    """What is known of runs, as plain data: {"runs": [...], "differences": [...]}. Raises UsageError (64), MissingInput (66)."""
+    from mltrain.report.read import report as report_
+    return report_(_named(names, runs)).to_dict()
+
+
+def write_report(names: Sequence[str], runs: str = "runs", out: str | None = None) -> Path:
+    """The same as one HTML file. out: default RUN/report.html; of several runs RUNS/report.html. Returns where it is."""
+    from mltrain.report.page import page
+    from mltrain.report.read import report as report_
+    from mltrain.runs.atomic import write_text
+    found = _named(names, runs)
+    target = Path(out) if out else (found[0] if len(found) == 1 else Path(runs)) / "report.html"
+    if target.is_dir() or not target.parent.is_dir():
+        wrong = "is a folder" if target.is_dir() else f"there is no folder {target.parent}"
+        raise UsageError(f"--out {target}: {wrong}", "name a file: --out report.html")
+    write_text(target, page(report_(found)))
+    return target
+
+
+def _named(names: Sequence[str], runs: str) -> list[Path]:
+    """Each run once, in the order named."""
+    from mltrain.runs.layout import find_run
+    return list(dict.fromkeys(find_run(Path(runs), name) for name in names))
+
 
 # ── launch and worker ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

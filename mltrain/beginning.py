@@ -15,6 +15,7 @@ from mltrain.errors import ConfigError, UsageError
 from mltrain.launch.launcher import Launcher
 from mltrain.runs import layout, ledger, outcome, provenance
 from mltrain.runs.atomic import write_json
+from mltrain.runs.difference import differences
 
 # Arguments that mltrain itself gives to the node of a group, if its signature has them and the recipe does not set them.
 PROVIDED: dict[str, tuple[str, ...]] = {
@@ -104,15 +105,6 @@ def recompose(run: Path, overrides: Sequence[str]) -> list[dict[str, object]]:
     composed, problems = checked([*kept, *overrides], config["directory"])
     refuse(problems)
     composed.tree["name"], composed.tree["runs"] = config["tree"]["name"], config["tree"]["runs"]       # a run keeps its name and place
-    before, after = _flat(config["tree"]), _flat(composed.tree)
     write_json(layout.config_file(run), config_of(composed))
     write_json(layout.overrides_file(run), composed.overrides)
-    differ = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
-    return [{"key": key, "from": before.get(key), "to": after.get(key)} for key in differ]
-
-
-def _flat(tree: object, path: tuple[str, ...] = ()) -> dict[str, object]:
-    """{"optimizer.lr": 0.1, ...}"""
-    if not isinstance(tree, dict) or not tree:
-        return {".".join(path): tree}
-    return {key: value for name, item in tree.items() for key, value in _flat(item, (*path, str(name))).items()}
+    return [{"key": row["key"], "from": row["values"][0], "to": row["values"][1]} for row in differences([config["tree"], composed.tree])]

@@ -16,3 +16,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"{self.prog} --help explains it")
+
+
+def split_runs(words: list[str]) -> tuple[str, list[str]]:
+    """(folder of runs, the other words): `runs=FOLDER` may stand anywhere; the last one counts."""
+    folder = [word.partition("=")[2] for word in words if word.startswith("runs=")]
+    return (folder[-1] if folder else "runs"), [word for word in words if not word.startswith("runs=")]

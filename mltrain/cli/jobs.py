@@ -6,16 +6,10 @@ import sys
 import time
 from typing import Any
 
-from mltrain.cli.arguments import Parser
+from mltrain.cli.arguments import Parser, split_runs
 from mltrain.errors import UsageError
 
 _COLUMNS = ("id", "state", "step", "loss", "attempts", "time", "goodput")
-
-
-def _words(words: list[str]) -> tuple[str, list[str]]:
-    """(folder of runs, the other words)"""
-    folder = [word.partition("=")[2] for word in words if word.startswith("runs=")]
-    return (folder[-1] if folder else "runs"), [word for word in words if not word.startswith("runs=")]
 
 
 def _one(verb: str, words: list[str]) -> str:
@@ -31,7 +25,7 @@ def status(argv: list[str]) -> int:
     p.add_argument("words", nargs="*", metavar="[RUN] [runs=FOLDER]", help="any unique part of a run's id; the folder (default: runs)")
     p.add_argument("--json", action="store_true", help="a list of runs as JSON")
     options = p.parse_intermixed_args(argv)
-    folder, words = _words(options.words)
+    folder, words = split_runs(options.words)
     from mltrain import api
     found = api.status(folder, _one("status", words) if words else None)
     if options.json:
@@ -88,7 +82,7 @@ def logs(argv: list[str]) -> int:
     p.add_argument("--attempt", type=int, metavar="N", help="an attempt (default: the newest)")
     p.add_argument("--errors", action="store_true", help="what failed in each attempt, and what the culprit printed last")
     options = p.parse_intermixed_args(argv)
-    folder, words = _words(options.words)
+    folder, words = split_runs(options.words)
     if options.rank != "all" and not options.rank.isdigit():
         raise UsageError(f"--rank {options.rank}: not a rank", "a number from 0, or all")
     rank = None if options.rank == "all" else int(options.rank)
@@ -106,7 +100,7 @@ def cancel(argv: list[str]) -> int:
     p.add_argument("words", nargs="+", metavar="RUN [runs=FOLDER]", help="any unique part of a run's id; the folder (default: runs)")
     p.add_argument("--limit", type=float, default=150.0, metavar="SECONDS", help="how long to wait for it (default: 150)")
     options = p.parse_intermixed_args(argv)
-    folder, words = _words(options.words)
+    folder, words = split_runs(options.words)
     from mltrain import api
     print(api.cancel(_one("cancel", words), folder, options.limit))
     return 0
@@ -119,7 +113,7 @@ def resume(argv: list[str]) -> int:
     p.add_argument("--from", dest="step", type=int, metavar="STEP", help="give up what came after this checkpoint")
     p.add_argument("--detach", action="store_true", help="return as soon as the run is on its way")
     options = p.parse_intermixed_args(argv)
-    folder, words = _words(options.words)
+    folder, words = split_runs(options.words)
     overrides = [word for word in words if "=" in word or word.startswith("~")]
     run = _one("resume", [word for word in words if word not in overrides])
     from mltrain import api

@@ -18,6 +18,7 @@ VERBS = {
     "cancel": ("jobs", "stop a run after saving its state"),
     "resume": ("jobs", "go on where a run stopped"),
     "checkpoint": ("checkpoints", "list, verify or digest the checkpoints of a run"),
+    "report": ("reports", "one page about a run, or several side by side: curves, time, events, origin"),
     "agent": ("agent", "run any command on N workers and restart them when one dies (like torchrun)"),
     "doctor": ("doctor", "look at this machine and this installation"),
     "worker": ("worker", ""),                  # started by the agent

@@ -44,13 +44,27 @@ def goodput(attempts: list[Span]) -> float | None:
     """Kept training seconds / seconds; None when no attempt has said which steps it made."""
     if not any(span.first >= 0 and span.last > span.first for span in attempts):
         return None
-    kept = total = 0.0
+    spent = times(attempts)
+    total = sum(spent.values())
+    return round(min(1.0, spent["kept"] / total), 4) if total > 0 else None
+
+
+def times(attempts: list[Span]) -> dict[str, float]:
+    """Where the time went, in seconds. kept: training whose steps counted. redone: training whose steps the next attempt made again.
+    starting: of attempts, before their first step and after their last. waiting: between attempts."""
+    spent = dict.fromkeys(("kept", "redone", "starting", "waiting"), 0.0)
     for index, span in enumerate(attempts):
         following = attempts[index + 1] if index + 1 < len(attempts) else None
-        total += (following.started if following and not span.paused else span.ended) - span.started
-        steps = span.last - span.first
+        if following and not span.paused:
+            spent["waiting"] += max(0.0, following.started - span.ended)
+        seconds, steps = max(0.0, span.ended - span.started), span.last - span.first
         if span.first < 0 or steps <= 0:
+            spent["starting"] += seconds
             continue
+        training = min(span.training, seconds)
         resumed = next((later.first for later in attempts[index + 1:] if later.first >= 0), span.last)
-        kept += span.training * min(1.0, max(0, min(resumed, span.last) - span.first) / steps)
-    return round(min(1.0, kept / total), 4) if total > 0 else None
+        kept = training * min(1.0, max(0, min(resumed, span.last) - span.first) / steps)
+        spent["kept"] += kept
+        spent["redone"] += training - kept
+        spent["starting"] += seconds - training
+    return spent

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mltrain.metrics.jsonl import JsonLines, attempt_file, to_line
-from mltrain.metrics.read import read
+from mltrain.runs.curve import read
 
 
 def strict(line):
