@@ -13,8 +13,8 @@ from queue import SimpleQueue
 from threading import Thread
 
 from mltrain.metrics.jsonl import JsonLines
-from mltrain.metrics.sink import Record, Sink
-from mltrain.trust.redact import redact
+from mltrain.metrics.sink import Record, RunSink, Sink
+from mltrain.trust.redact import holds_secret, redact
 
 FAILURES = 3            # in a row, then a sink is switched off
 WAITING = 100_000       # records that may wait for a sink that hangs; about 50 MB
@@ -46,6 +46,9 @@ class Metrics:
         named = dict(sinks or {})
         if directory is not None and "jsonl" not in named:
             named = {"jsonl": JsonLines(directory, attempt), **named}
+        for sink in named.values():
+            if directory is not None and isinstance(sink, RunSink):
+                sink.begin(directory, attempt)
         self._outlets = {name: _Outlet(sink) for name, sink in named.items()}
         self._queue: SimpleQueue[Record | None] = SimpleQueue()
         self._overflow, self._closed, self._step = 0, False, 0
@@ -86,7 +89,7 @@ class Metrics:
         while (record := self._queue.get()) is not None:
             step = record.get("step")
             self._step = step if isinstance(step, int) else self._step
-            record = {name: redact(value) if isinstance(value, str) else value for name, value in record.items()}
+            record = _without_secret(record)
             for name, outlet in list(self._outlets.items()):
                 self._offer(name, outlet, record)
         for name, count in self.dropped().items():
@@ -117,6 +120,13 @@ class Metrics:
             self._offer(name, outlet, {"kind": "note", "step": self._step, "time": time.time(), "text": text})
         if not working:
             print(f"mltrain: {text}", file=sys.stderr)
+
+
+def _without_secret(record: Record) -> Record:
+    """Names are user code's, too (of evaluations). One look at all of them together: a search for each would cost more than the line."""
+    if holds_secret("\n".join(record)):
+        record = {redact(name): value for name, value in record.items()}
+    return {name: redact(value) if isinstance(value, str) else value for name, value in record.items()}
 
 
 def _named(error: BaseException) -> str:
