@@ -33,6 +33,7 @@ HOOKS = '''
 """Callbacks of this project: one with state, one that kills."""
 import os
 import signal
+import time
 
 from mltrain import Callback
 
@@ -45,6 +46,7 @@ class Counting(Callback):
 
     def step(self, progress, result):
         self.steps += 1
+        time.sleep(float(os.environ.get("PACE", 0)))          # so that there is time to be killed
 
     def stop(self, progress, result):
         return f"counted {self.steps} steps"

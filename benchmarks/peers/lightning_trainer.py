@@ -31,7 +31,8 @@ class Ticking(lightning.Callback):
 data = batches()
 module = Module()
 trainer = lightning.Trainer(accelerator="cpu", devices=WORLD, strategy="ddp" if WORLD > 1 else "auto", max_steps=STEPS,
-                            gradient_clip_val=1.0, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+                            gradient_clip_val=1.0, logger=False, enable_checkpointing=False,
+                            enable_progress_bar=False, enable_model_summary=False,
                             use_distributed_sampler=False, callbacks=[Ticking()])
 trainer.fit(module, [data[step % len(data)] for step in range(STEPS)])
 clock.report(module.net)

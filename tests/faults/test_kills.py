@@ -85,10 +85,11 @@ def test_killed_in_a_commit_with_its_writers(project: Path, undisturbed: str) ->
 @pytest.mark.parametrize("kills", [4, pytest.param(100, marks=[pytest.mark.full, pytest.mark.timeout(1200)])])
 def test_random_kills_in_one_run(project: Path, kills: int) -> None:
     """Workers, all workers, the agent: at random moments of one longer run."""
-    draw, steps = random.Random(kills), 12 * kills
-    length = [f"steps={steps}", f"checkpoint.every={3}", "checkpoint.keep=3"]
+    draw, steps = random.Random(kills), 60 * kills
+    length = [f"steps={steps}", "checkpoint.every=10", "checkpoint.keep=3", "eval_every=0"]
     mltrain(project, "launch", "recipe=small", f"name=calm-{kills}", *length, limit=600)
-    with start("launch", "recipe=small", f"name=random-{kills}", *length, "launcher.restarts=1000", cwd=project) as job:
+    with start("launch", "recipe=small", f"name=random-{kills}", *length, "launcher.restarts=1000", cwd=project,
+               environment={"PACE": "0.03"}) as job:             # about two seconds a kill; the calm run need not wait
         done = 0
         while done < kills and job.process.poll() is None:
             at = step(run_of(project, f"random-{kills}"))
@@ -96,7 +97,7 @@ def test_random_kills_in_one_run(project: Path, kills: int) -> None:
             time.sleep(draw.random() * 0.5)               # the moment is what is random here, nothing is waited for
             done += _kill_something(project, f"random-{kills}", draw)
         assert job.wait(600) == 0, job.output
-    assert done >= kills * 0.9, "the run ended before it was disturbed"
+    assert done == kills, "the run ended before it was disturbed"
     assert digest(project, f"random-{kills}") == digest(project, f"calm-{kills}")
     assert ledger.verify(ledger_file(run_of(project, f"random-{kills}"))) > kills         # raises at the first bad line
 
