@@ -52,6 +52,25 @@ def copy(name: str, destination: Path | str, directory: Path | str = ".") -> Pat
     return copy_(name, Path(destination), Path(directory))
 
 
+def recipe_names(directory: Path | str = ".") -> list[str]:
+    """Names alone, without reading a file: for completion, as the next two."""
+    from mltrain.config.names import recipe_names as names
+    return names(Path(directory))
+
+
+def option_names(directory: Path | str = ".") -> dict[str, list[str]]:
+    """The options of each group."""
+    from mltrain.config.names import option_names as names
+    return names(Path(directory))
+
+
+def key_names(overrides: Sequence[str], parent: tuple[str, ...], directory: Path | str = ".") -> dict[str, bool]:
+    """Keys below `parent` of what `overrides` name (the recipe, groups' options), and whether each has keys of its own."""
+    from mltrain.config.names import key_names as names
+    chosen = {key: value for key, _, value in (word.partition("=") for word in overrides) if "." not in key}
+    return names(Path(directory), chosen.pop("recipe", ""), chosen, parent)
+
+
 # ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -85,14 +104,14 @@ def verify_data(path: str, show: bool = True) -> dict[str, Any]:
 
 
 def _checkpoints(where: str, runs: str) -> tuple[str, list[tuple[int, int]]]:
-    """Where checkpoints lie, and what of them is rolled back. `where` is a URL, a folder of checkpoints, a run's folder, or any unique
-    part of the name of a run under `runs`."""
+    """Where checkpoints lie, and what of them is rolled back. `where` is a URL, a folder of checkpoints, an exported folder, a run's
+    folder, or any unique part of the name of a run under `runs`."""
     from pathlib import Path
 
     from mltrain.runs import ledger
     from mltrain.runs.layout import find_run
     folder = Path(where)
-    if "://" in where or any(folder.glob("step-*")):
+    if "://" in where or any(folder.glob("step-*")) or (folder / "model.safetensors").is_file():
         return where, []
     if not (folder / "checkpoints").is_dir() and not ("/" in where and folder.is_dir()):
         folder = find_run(Path(runs), where)
@@ -124,6 +143,31 @@ def digest_checkpoint(where: str, runs: str = "runs", step: int | None = None) -
     path, retired = _checkpoints(where, runs)
     return digest(path, step, retired)
 
+
+def export(where: str, to: str, runs: str = "runs", *, step: int | None = None, format: str = "safetensors") -> dict[str, Any]:
+    """Write the weights of a step as one safetensors file and a config.json: {path, format, step, tensors, bytes, digest}. format:
+    `safetensors` (canonical names) or `huggingface` (of a run of the reference GPT, for transformers). Raises UsageError (64),
+    DataError (65), MissingInput (66), StorageError (74)."""
+    from mltrain.weights import export as export_
+    return export_(*_checkpoints(where, runs), to, step=step, format=format)
+
+
+def diff(a: str, b: str, runs: str = "runs", steps: tuple[int | None, int | None] = (None, None)) -> dict[str, Any]:
+    """How far the parameters of two checkpoints (or exports) are apart, as plain data: same, changes [{name, shape, norm, relative}]
+    (largest first), only_a, only_b, reshaped. Default steps: those that a resume would take."""
+    from mltrain.checkpoint.difference import difference
+    from mltrain.trust.digest import plain
+    from mltrain.weights import saved_state
+    found = difference(saved_state(*_checkpoints(a, runs), steps[0]), saved_state(*_checkpoints(b, runs), steps[1])).to_dict()
+    return {key: plain(value) for key, value in found.items()}
+
+
+def prune(where: str, keep: int, runs: str = "runs", dry_run: bool = False) -> list[dict[str, int]]:
+    """Delete all but the `keep` newest whole checkpoints of a run that is not live: [{step, attempt, bytes}] of what is (or would be)
+    deleted. Raises UsageError (64) on a live run, MissingInput (66), DataError (65) if none is whole, StorageError (74)."""
+    from mltrain.weights import prune as prune_
+    return prune_(*_checkpoints(where, runs), keep, dry_run)
+
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -152,6 +196,29 @@ def status(runs: str = "runs", run: str | None = None) -> list[dict[str, Any]]:
     if run is not None:
         return [outcome.read_status(find_run(Path(runs), run))]
     return [outcome.brief(path) for path in list_runs(Path(runs))]
+
+
+def run_names(runs: str = "runs") -> dict[str, str]:
+    """Ids of the runs in a folder, newest first, each with its state as written: for completion."""
+    import json
+
+    from mltrain.runs.layout import list_runs, status_file
+    found = {}
+    for path in reversed(list_runs(Path(runs))):
+        try:
+            found[path.name] = str(json.loads(status_file(path).read_text())["state"])
+        except (OSError, ValueError, LookupError, TypeError):
+            found[path.name] = ""
+    return found
+
+
+def run_keys(run: str, runs: str, parent: tuple[str, ...]) -> dict[str, bool]:
+    """Keys below `parent` in the configuration of a run: for completion."""
+    import json
+
+    from mltrain.config.names import keys_below
+    from mltrain.runs.layout import config_file, find_run
+    return keys_below(json.loads(config_file(find_run(Path(runs), run)).read_text())["tree"], parent)
 
 
 def logs(run: str, runs: str = "runs", *, rank: int | None = 0, attempt: int | None = None, errors: bool = False,
@@ -294,6 +361,28 @@ def _named(names: Sequence[str], runs: str) -> list[Path]:
     return list(dict.fromkeys(find_run(Path(runs), name) for name in names))
 
 
+def replay(run: str, to: Sequence[str], runs: str = "runs", settings: Sequence[str] = ()) -> dict[str, int]:
+    """Write a run's numbers again, from its record of truth, into these sinks: wandb, tensorboard, prometheus, trackio, or those of its
+    recipe. settings: SINK.key=value, arguments of a sink. Returns how many records each took. Twice is as good as once.
+    Raises UsageError (64), MissingInput (66), NodeUnfit (69: a package is missing), StorageError (74)."""
+    import json
+
+    from mltrain.config.build import build
+    from mltrain.config.targets import Allowed
+    from mltrain.metrics.replay import node, read_settings
+    from mltrain.metrics.replay import replay as replay_
+    from mltrain.runs.layout import config_file, find_run
+    from mltrain.runs.lease import is_live
+    path = find_run(Path(runs), run)
+    if is_live(path):
+        raise UsageError(f"{path.name} is live: its own sinks are being written", "replay after it has ended")
+    config = json.loads(config_file(path).read_text()) if config_file(path).is_file() else {"tree": {}, "allowed": Allowed().to_dict()}
+    own, given = config["tree"].get("metrics", {}).get("sinks") or {}, read_settings(to, settings)
+    nodes = {name: node(name, own, given.get(name, {})) for name in dict.fromkeys(to)}
+    allowed = Allowed.from_dict(config["allowed"])
+    return replay_(path, {name: build(part, allowed=allowed, secrets=True) for name, part in nodes.items()})
+
+
 # ── launch and worker ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -314,13 +403,14 @@ def launch(overrides: Sequence[str], detach: bool = False) -> int:
     code (detached: 0 when it has started). Raises ConfigError (78), MissingInput (66), StorageError (74) before anything is made."""
     import sys
 
-    from mltrain.beginning import launcher_of, new_run, prepare_data
+    from mltrain.beginning import find_weights, launcher_of, new_run, prepare_data
     from mltrain.launch.early import Early
     from mltrain.launch.job import JobSpec
     with Early() as early:
         composed, problems = checked(overrides)
         refuse(problems)
         launcher = launcher_of(composed)
+        find_weights(composed)
         prepare_data(composed)
         run = new_run(composed, ["mltrain", "launch", *overrides])
         print(f"run   {run}", file=sys.stderr, flush=True)
@@ -352,3 +442,9 @@ def doctor() -> list[Finding]:
     """What this machine and this installation have, and what is in a run's way."""
     from mltrain.doctor import examine
     return examine()
+
+
+def redacted(text: str) -> str:
+    """A text without the secrets that this process has met."""
+    from mltrain.trust.redact import redact
+    return redact(text)

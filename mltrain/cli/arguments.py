@@ -2,17 +2,33 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from mltrain.errors import UsageError
 
 
+class Asked(Exception):
+    """Carries a verb's parser to whoever asked for it."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        super().__init__(parser.prog)
+        self.parser = parser
+
+
 class Parser(argparse.ArgumentParser):
-    """prog is the verb as typed, `mltrain status`; examples are shown below the options as written."""
+    """prog is the verb as typed, `mltrain status`; examples are shown below the options as written.
+    asked: nothing is parsed, the parser itself is wanted (what flags are there?): it is raised as Asked."""
+
+    asked: ClassVar[bool] = False
 
     def __init__(self, prog: str, description: str, examples: str = "") -> None:
         super().__init__(prog, description=description, epilog=examples and f"examples:\n{examples}", allow_abbrev=False,
                          formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:       # under both parse_args and parse_intermixed_args
+        if Parser.asked:
+            raise Asked(self)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"{self.prog} --help explains it")

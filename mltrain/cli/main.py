@@ -17,8 +17,10 @@ VERBS = {
     "logs": ("jobs", "what a run printed, by rank"),
     "cancel": ("jobs", "stop a run after saving its state"),
     "resume": ("jobs", "go on where a run stopped"),
-    "checkpoint": ("checkpoints", "list, verify or digest the checkpoints of a run"),
+    "checkpoint": ("checkpoints", "list, verify, export, compare or prune the checkpoints of a run"),
     "report": ("reports", "one page about a run, or several side by side: curves, time, events, origin"),
+    "metrics": ("metrics", "write a run's numbers again, into a tracker that missed them"),
+    "completion": ("completion", "the script that lets bash, zsh or fish complete all this"),
     "agent": ("agent", "run any command on N workers and restart them when one dies (like torchrun)"),
     "doctor": ("doctor", "look at this machine and this installation"),
     "worker": ("worker", ""),                  # started by the agent
@@ -47,6 +49,9 @@ def main(argv: list[str] | None = None) -> int:
         from mltrain import __version__
         print(f"mltrain {__version__}")
         return 0
+    if args[0] == "__complete":                # the shell asks what can follow
+        from mltrain.cli.complete import complete
+        return complete(args[1:])
     verb, rest = args[0], args[1:]
     if verb not in VERBS:
         from difflib import get_close_matches
@@ -61,7 +66,8 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except MltrainError as error:
-        print(f"mltrain: {error}", file=sys.stderr)
+        from mltrain.api import redacted
+        print(f"mltrain: {redacted(str(error))}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
         return INTERRUPTED

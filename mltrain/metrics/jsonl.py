@@ -1,7 +1,7 @@
 """The record of truth: one strict-JSON line a record in `DIRECTORY/metrics/attempt-0001.jsonl`, a file an attempt.
 
 JSON has no nan and no infinity. Such a number is written as null, and its name and value are kept beside it, so that any JSON reader can
-read the line and ours (`read.py`) gets the value back: {"loss": null, "nonfinite": {"loss": "nan"}}.
+read the line and ours (`runs/curve.py`) gets the value back: {"loss": null, "nonfinite": {"loss": "nan"}}.
 """
 from __future__ import annotations
 
