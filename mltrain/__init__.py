@@ -1,6 +1,6 @@
 """mltrain: train PyTorch models the same way, bit for bit, wherever and however often the job runs.
 
-    from mltrain import Task, Loss, Trainer, Checkpointer, Loader
+    from mltrain import Task, Loss, Trainer, Checkpointer, Loader, load
 
 Names are imported when first used, so `import mltrain` costs nothing and a part alone brings only what it needs.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mltrain.checkpoint.checkpointer import Checkpointer as Checkpointer
     from mltrain.data.loader import Loader as Loader
+    from mltrain.notebook import load as load
     from mltrain.progress import Progress as Progress
     from mltrain.task import Batch as Batch
     from mltrain.task import Loss as Loss
@@ -26,9 +27,9 @@ __version__ = "0.1.0"
 _HOME = {
     "Batch": "mltrain.task", "Callback": "mltrain.trainer.callback", "Checkpointer": "mltrain.checkpoint.checkpointer",
     "Loader": "mltrain.data.loader", "Loss": "mltrain.task", "Progress": "mltrain.progress", "StepResult": "mltrain.task",
-    "Task": "mltrain.task", "Trainer": "mltrain.trainer.trainer",
+    "Task": "mltrain.task", "Trainer": "mltrain.trainer.trainer", "load": "mltrain.notebook",
 }
-__all__ = [*sorted(_HOME), "__version__"]
+__all__ = sorted([*_HOME, "__version__"])
 
 # In a checkout conf/, recipes/ and launchers/ lie beside the package, in a wheel inside it: the same import names in both.
 _HERE = _Path(__file__).resolve().parent

@@ -22,7 +22,7 @@ from mltrain.parallel.mesh import count_micro_batches
 from mltrain.runs import ledger
 from mltrain.runs.layout import config_file, ledger_file
 from mltrain.runs.pulse import Pulse
-from mltrain.trust.redact import redact
+from mltrain.trust.redact import guard, redact
 
 if TYPE_CHECKING:
     from mltrain.trainer.trainer import Trainer
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 def work(run: Path) -> int:
     """The whole life of one worker process. Returns its exit code; what went wrong is on stderr and in the pulse."""
     pulse = Pulse.from_environment()
+    guard(sys.stdout)
+    guard(sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)       # until the Trainer listens: the agent decides what an interrupt means
     try:
         with process_group():

@@ -9,6 +9,7 @@ from typing import Any
 from mltrain.config.build import build
 from mltrain.config.check import check
 from mltrain.config.compose import Composed, compose
+from mltrain.config.interpolation import SECRET
 from mltrain.config.problem import Problem, refuse
 from mltrain.config.root import steps
 from mltrain.errors import ConfigError, UsageError
@@ -16,6 +17,8 @@ from mltrain.launch.launcher import Launcher
 from mltrain.runs import layout, ledger, outcome, provenance
 from mltrain.runs.atomic import write_json
 from mltrain.runs.difference import differences
+from mltrain.trust.redact import redact
+from mltrain.trust.secret import register_all
 
 # Arguments that mltrain itself gives to the node of a group, if its signature has them and the recipe does not set them.
 PROVIDED: dict[str, tuple[str, ...]] = {
@@ -69,7 +72,7 @@ def launcher_of(composed: Composed) -> Launcher:
 def prepare_data(composed: Composed) -> None:
     """The data is there and long enough, or is made now: better than in a queue's first minute."""
     from mltrain.data.display import Display
-    data = build(composed.tree["data"], allowed=composed.allowed)
+    data = build(composed.tree["data"], allowed=composed.allowed, secrets=True)
     if hasattr(data, "prepare"):
         with Display("preparing") as display:
             data.prepare(display)
@@ -79,10 +82,11 @@ def prepare_data(composed: Composed) -> None:
 def new_run(composed: Composed, command: Sequence[str]) -> Path:
     """The run directory with everything that is known before the first attempt."""
     run = layout.new_run(Path(composed.directory, composed.tree["runs"]), composed.tree["name"])
+    register_all(SECRET.findall(json.dumps(composed.tree)))     # before anything is written: a patch may hold what the recipe only names
     write_json(layout.config_file(run), config_of(composed))
     write_json(layout.overrides_file(run), composed.overrides)
     provenance.record(run, list(command), composed.directory)
-    ledger.Ledger(layout.ledger_file(run)).append("created", command=list(command), recipe=composed.recipe)
+    ledger.Ledger(layout.ledger_file(run)).append("created", command=[redact(word) for word in command], recipe=composed.recipe)
     outcome.write_status(run, outcome.new_status(run))
     return run
 

@@ -23,7 +23,8 @@ LOOPBACK = "127.0.0.1"
 _GAUGES = {
     "step": ("mltrain_step", "Optimizer steps done."), "steps": ("mltrain_steps", "Optimizer steps of the whole run."),
     "loss": ("mltrain_loss", "Training loss of the newest record."),
-    "norm": ("mltrain_gradient_norm", "Norm of the gradient before clipping."), "lr": ("mltrain_learning_rate", "Learning rate."), "samples_per_second": ("mltrain_samples_per_second", "Samples a second."),
+    "norm": ("mltrain_gradient_norm", "Norm of the gradient before clipping."), "lr": ("mltrain_learning_rate", "Learning rate."),
+    "samples_per_second": ("mltrain_samples_per_second", "Samples a second."),
     "tokens_per_second": ("mltrain_tokens_per_second", "Tokens a second."),
     "memory_bytes": ("mltrain_memory_bytes", "Peak of allocated device memory, or resident memory without a device."),
     "time": ("mltrain_last_step_timestamp", "When the newest record was made, in seconds since 1970."),

@@ -4,10 +4,11 @@ The whole curve is written, the last attempt of each step, and replaces what the
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mltrain.errors import MissingInput, MltrainError, StorageError
+from mltrain.errors import MissingInput, MltrainError, StorageError, UsageError
 from mltrain.metrics.sink import Record, RunSink, Sink
 from mltrain.runs.curve import Curve, read
 from mltrain.trust.redact import redact
@@ -27,6 +28,22 @@ def node(name: str, sinks: dict[str, object], settings: dict[str, object]) -> di
     if name not in TARGETS:
         raise MissingInput(f"no metrics sink {name!r}", "one of " + " ".join(dict.fromkeys([*TARGETS, *sinks])))
     return {"_target_": TARGETS[name], **({"package": "trackio"} if name == "trackio" else {}), **settings}
+
+
+def read_settings(names: Sequence[str], words: Sequence[str]) -> dict[str, dict[str, object]]:
+    """{sink: {key: value}} of SINK.key=value; a value is JSON if it can be read as such, else text. Raises UsageError (64)."""
+    settings: dict[str, dict[str, object]] = {}
+    for word in words:
+        place, _, text = word.partition("=")
+        name, dot, key = place.partition(".")
+        if not dot or name not in names or not key.isidentifier():
+            raise UsageError(f"{word} is no setting of {' or '.join(names)}", f"write {names[0]}.key=value")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        settings.setdefault(name, {})[key] = value
+    return settings
 
 
 def replay(directory: Path, sinks: dict[str, Sink]) -> dict[str, int]:

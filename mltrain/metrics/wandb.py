@@ -100,7 +100,7 @@ class Wandb:
 def set_aside(folder: Path, run_id: str) -> None:
     """Move what was written for this run before into folder/replaced, where `wandb sync` does not find it. Nothing is deleted: a user's
     own code may have added to it."""
-    for old in sorted(folder.glob(f"*run-*-{run_id}")):
+    for old in sorted(folder.glob(f"*run-*-{run_id}*")):
         target = folder / "replaced" / old.name
         target.parent.mkdir(exist_ok=True)
         number = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from typing import TextIO
 from urllib.parse import quote
 
 MASK = "***"
@@ -42,6 +43,13 @@ def redact_data(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [redact_data(item) for item in value]
     return value
+
+
+def guard(stream: TextIO) -> None:
+    """From now on what Python code writes to this stream is redacted. (What C code or a child process writes to its descriptor is not.)"""
+    write = stream.write
+    # Not a wrapper around it: others compare sys.stdout with what they kept, and ask it for its descriptor.
+    setattr(stream, "write", lambda text: (write(redact(text)), len(text))[1])  # noqa: B010 mypy knows methods as constants
 
 
 def holds_secret(text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from mltrain.errors import ConfigError
@@ -28,6 +29,15 @@ def resolve(name: str) -> str:
         raise ConfigError(f"the secret {name} is not set", hint)
     register(value)
     return value
+
+
+def register_all(names: Iterable[str]) -> None:
+    """Register the values of these secrets, and all of the file's, as far as they are here. For a process that passes secrets on and
+    writes files, too: it must know them to keep them out."""
+    file = os.environ.get(FILE_VARIABLE)
+    known = read_secrets(Path(file)) if file and os.path.exists(file) else {}
+    for value in [*known.values(), *(os.environ.get(name, "") for name in names)]:
+        register(value)
 
 
 def read_secrets(path: Path) -> dict[str, str]:

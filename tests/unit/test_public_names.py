@@ -9,7 +9,7 @@ import pytest
 
 import mltrain
 
-PUBLIC = ["Batch", "Callback", "Checkpointer", "Loader", "Loss", "Progress", "StepResult", "Task", "Trainer", "__version__"]
+PUBLIC = ["Batch", "Callback", "Checkpointer", "Loader", "Loss", "Progress", "StepResult", "Task", "Trainer", "__version__", "load"]
 
 
 def test_the_list_is_the_promise():

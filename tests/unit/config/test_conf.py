@@ -29,7 +29,8 @@ def test_every_root_key_has_a_value_to_start_with_and_a_type():
 def test_the_options():
     assert OPTIONS == [
         "callback/bigram", "callback/none", "callback/sample", "checkpoint/local", "data/stdlib", "data/text", "experiment/debug",
-        "experiment/smoke", "launcher/local", "metrics/default", "optimizer/adamw", "optimizer/sgd", "precision/bf16", "precision/fp32",
+        "experiment/smoke", "launcher/local", "metrics/all", "metrics/default", "metrics/prometheus", "metrics/tensorboard", "metrics/wandb",
+        "optimizer/adamw", "optimizer/sgd", "precision/bf16", "precision/fp32",
         "schedule/constant", "schedule/cosine", "schedule/linear", "schedule/wsd", "strategy/auto", "strategy/ddp", "strategy/fsdp",
         "strategy/hsdp", "strategy/single", "task/gpt"]
     assert {option.partition("/")[0] for option in OPTIONS} == {*GROUPS, "callback", "experiment"}
