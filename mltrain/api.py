@@ -52,6 +52,12 @@ def copy(name: str, destination: Path | str, directory: Path | str = ".") -> Pat
     return copy_(name, Path(destination), Path(directory))
 
 
+def new(folder: Path | str) -> list[Path]:
+    """Make a project to start from; the files it made. Raises UsageError (64) if the folder is not empty."""
+    from mltrain.skeleton import make
+    return make(Path(folder))
+
+
 def recipe_names(directory: Path | str = ".") -> list[str]:
     """Names alone, without reading a file: for completion, as the next two."""
     from mltrain.config.names import recipe_names as names

@@ -12,14 +12,14 @@ import argparse
 import contextlib
 import os
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 
 from mltrain.cli.arguments import Asked, Parser, split_runs
-from mltrain.cli.main import VERBS
 from mltrain.errors import MltrainError
 
 Candidates = dict[str, str]                  # text -> what it is
+Verbs = Mapping[str, tuple[str, str]]        # as in main.py: verb -> (module, one line)
 ACTIONS = {
     "recipes": ("list", "show", "copy"), "data": ("prepare", "inspect", "verify"), "completion": ("bash", "zsh", "fish"),
     "checkpoint": ("list", "verify", "digest", "export", "diff", "prune"), "metrics": ("replay",),
@@ -27,30 +27,30 @@ ACTIONS = {
 _RUNS = ("status", "logs", "cancel", "resume", "report", "checkpoint", "metrics")       # verbs that take a run
 
 
-def complete(argv: list[str]) -> int:
+def complete(argv: list[str], verbs: Verbs) -> int:
     form, rest = (argv[0], argv[1:]) if argv else ("", [])
     with contextlib.suppress(MltrainError, OSError, ValueError):
         if form == "line" and rest:
             words = _split(rest[0])[1:] or [""]
             cut = _cut(words[-1], rest[1] if len(rest) > 1 else "=:")
-            print("".join(f"{text[cut:]}\n" for text in candidates(words)), end="")
+            print("".join(f"{text[cut:]}\n" for text in candidates(words, verbs)), end="")
         elif form == "words":
-            print("".join(f"{text}\t{what}\n" for text, what in candidates(rest or [""]).items()), end="")
+            print("".join(f"{text}\t{what}\n" for text, what in candidates(rest or [""], verbs).items()), end="")
     return 0
 
 
-def candidates(words: list[str]) -> Candidates:
+def candidates(words: list[str], verbs: Verbs) -> Candidates:
     """words: after `mltrain`; the last one is what the cursor is on."""
     *before, current = words
     if not before:
-        return _fitting(current, {verb: what for verb, (_, what) in VERBS.items() if what} | {"--help": "", "--version": ""})
+        return _fitting(current, {verb: what for verb, (_, what) in verbs.items() if what} | {"--help": "", "--version": ""})
     verb, *before = before
-    if verb not in VERBS or "--" in before:
+    if verb not in verbs or "--" in before:
         return {}
     actions = ACTIONS.get(verb, ())
     if actions and not before and not current.startswith("-"):
         return _fitting(current, dict.fromkeys(actions, ""))
-    parser = _parser(verb, before)
+    parser = _parser(verb, verbs[verb][0], before)
     if parser and _wants_value(parser, before):
         return {}
     if current.startswith("-"):
@@ -63,13 +63,13 @@ def _fitting(current: str, found: Candidates) -> Candidates:
 
 
 # ── flags: those of the verb's own parser ───────────────────────────────────────────────────────────────────────────────────────
-def _parser(verb: str, before: list[str]) -> argparse.ArgumentParser | None:
+def _parser(verb: str, module: str, before: list[str]) -> argparse.ArgumentParser | None:
     """A verb makes its parser first: it is stopped where it would parse."""
     action = [word for word in before[:1] if word in ACTIONS.get(verb, ())]
     Parser.asked = True
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            getattr(import_module(f"mltrain.cli.{VERBS[verb][0]}"), verb)(action)
+            getattr(import_module(f"mltrain.cli.{module}"), verb)(action)
     except Asked as asked:
         return asked.parser
     except MltrainError:                       # it wants an argument before it knows which parser

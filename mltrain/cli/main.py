@@ -10,6 +10,7 @@ from mltrain.errors import INTERRUPTED, MltrainError
 # verb -> (module in mltrain.cli, one line for --help). A verb is a function of that module: arguments in, exit code out.
 VERBS = {
     "launch": ("run", "check a recipe, then train it (recipe=NAME key=value ...)"),
+    "new": ("new", "make a project of your own to start from"),
     "check": ("run", "find every mistake in a recipe before anything runs"),
     "recipes": ("recipes", "list, show or copy recipes"),
     "data": ("data", "prepare, inspect or verify a dataset"),
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args[0] == "__complete":                # the shell asks what can follow
         from mltrain.cli.complete import complete
-        return complete(args[1:])
+        return complete(args[1:], VERBS)
     verb, rest = args[0], args[1:]
     if verb not in VERBS:
         from difflib import get_close_matches
