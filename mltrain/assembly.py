@@ -4,11 +4,9 @@ What is handed to a part here stands in `api.PROVIDED` by name: `check` binds wi
 """
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from mltrain.config.build import build, partial
 from mltrain.config.root import seconds, steps
 from mltrain.config.targets import Allowed
-from mltrain.errors import MissingInput, MltrainError, TaskError
+from mltrain.errors import ConfigError, MltrainError, TaskError
 from mltrain.parallel.mesh import count_micro_batches
-from mltrain.runs import ledger
-from mltrain.runs.layout import config_file, ledger_file
+from mltrain.runs import frames, ledger
+from mltrain.runs.config import read_config
+from mltrain.runs.layout import ledger_file
 from mltrain.runs.pulse import Pulse
 from mltrain.trust.redact import guard, redact
 
@@ -45,17 +44,8 @@ def work(run: Path) -> int:
         return error.code
     except Exception as error:  # noqa: BLE001  the user's code may raise anything; its traceback belongs into the rank's log
         pulse.failed(error, TaskError.code)
-        print(redact(traceback.format_exc()), file=sys.stderr, flush=True)
+        print(redact(frames.text(error)), file=sys.stderr, flush=True)
         return TaskError.code
-
-
-def read_config(run: Path) -> dict[str, Any]:
-    """tree, recipe, overrides, directory (where it was composed), allowed."""
-    try:
-        config: dict[str, Any] = json.loads(config_file(run).read_text())
-        return config
-    except (OSError, ValueError) as error:
-        raise MissingInput(f"{config_file(run)}: {error}", "is this a run directory?") from None
 
 
 @contextmanager
@@ -103,7 +93,8 @@ def trainer(run: Path, pulse: Pulse) -> Trainer:
     made = Trainer(
         lambda: make("task"), loader, make.later("optimizer"), steps=length, schedule=make("schedule", steps=length), strategy=strategy,
         validation=Evaluation(data.validation, micro_batch) if data.validation is not None else None, eval_every=tree["eval_every"],
-        checkpointer=make("checkpoint", directory=str(run), attempt=attempt, retired=ledger.retired(ledger_file(run))),
+        checkpointer=make("checkpoint", directory=str(run), attempt=attempt, retired=ledger.retired(ledger_file(run)),
+                          weights=tree.get("weights")),
         stop=Stop(tree["stop_at"], seconds(tree["time_limit"]) if tree["time_limit"] is not None else None),
         metrics=make("metrics", directory=str(run), attempt=attempt, steps=length) if first else None)
     nodes = {name: node for name, node in tree["callback"].items() if node is not None}
@@ -126,7 +117,15 @@ class Maker:
         return build(node, allowed=self.allowed, secrets=True, **provided)
 
     def later(self, group: str) -> Callable[..., Any]:
-        return partial(self.tree[group], allowed=self.allowed, secrets=True)
+        """Its class with the arguments of the recipe, for what comes only later (an optimizer's parameters)."""
+        part = partial(self.tree[group], allowed=self.allowed, secrets=True)
+
+        def make(*late: Any) -> Any:
+            try:
+                return part(*late)
+            except ValueError as error:                          # as in config.build: the class's own words about a value
+                raise ConfigError(f"{group}: {error}", f"{self.tree[group]['_target_']} refused its arguments") from error
+        return make
 
 
 def describe(strategy: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from mltrain.trust.secret import register_all
 # Arguments that mltrain itself gives to the node of a group, if its signature has them and the recipe does not set them.
 PROVIDED: dict[str, tuple[str, ...]] = {
     "data": ("seed",), "optimizer": ("params",), "schedule": ("steps",), "strategy": ("precision", "clip", "seed", "nonfinite"),
-    "checkpoint": ("directory", "attempt", "retired"), "metrics": ("directory", "attempt", "steps"),
+    "checkpoint": ("directory", "attempt", "retired", "weights"), "metrics": ("directory", "attempt", "steps"),
     "callback": ("task", "data", "directory", "seed"),
 }
 
@@ -77,6 +78,13 @@ def prepare_data(composed: Composed) -> None:
         with Display("preparing") as display:
             data.prepare(display)
     len(data.train)
+
+
+def find_weights(composed: Composed) -> None:
+    """Raises MissingInput (66) if the recipe begins with weights that are not there."""
+    if composed.tree["weights"] is not None:
+        from mltrain.checkpoint.weights import find_weights as find
+        find(os.path.join(composed.directory, path) if "://" not in (path := composed.tree["weights"]) else path)
 
 
 def new_run(composed: Composed, command: Sequence[str]) -> Path:

@@ -146,11 +146,11 @@ def _check_header(storage: Storage, start: bytes, manifest: Manifest, number: in
         raise DataError(f"{shard.name}: its header and the manifest differ")
 
 
-class _Chunks:
-    """Verified chunks, the last few kept: tensors in order of name come nearly in order of the file."""
+class Chunks:
+    """Verified chunks, the last few kept: tensors in order of name come nearly in order of each file."""
 
-    def __init__(self, storage: Storage, manifest: Manifest, kept: int = 8) -> None:
-        self._storage, self._manifest, self._kept = storage, manifest, kept
+    def __init__(self, storage: Storage, manifest: Manifest) -> None:
+        self._storage, self._manifest, self._kept = storage, manifest, min(64, 8 + len(manifest.files))
         self._cache: OrderedDict[tuple[int, int], bytes] = OrderedDict()
 
     def parts(self, file: int, piece: Piece) -> Iterator[memoryview]:
@@ -172,7 +172,7 @@ class _Chunks:
 
 def content_digest(storage: Storage, manifest: Manifest) -> str:
     """sha256 over the tensors in order of their names: [name, dtype, shape] as JSON, then all bytes. Equal under any sharding."""
-    total, chunks = hashlib.sha256(), _Chunks(storage, manifest)
+    total, chunks = hashlib.sha256(), Chunks(storage, manifest)
     for name, tensor in sorted(manifest.tensors.items()):
         total.update(json.dumps([name, tensor.dtype, list(tensor.shape)]).encode())
         for file, piece in manifest.pieces[name]:

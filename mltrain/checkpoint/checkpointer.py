@@ -25,6 +25,7 @@ from mltrain.checkpoint.handle import Handle
 from mltrain.checkpoint.ranks import Ranks
 from mltrain.checkpoint.snapshot import Snapshot, signature
 from mltrain.checkpoint.storage import LocalStorage, open_storage
+from mltrain.checkpoint.weights import begin_with
 from mltrain.errors import ConfigError
 from mltrain.progress import Progress
 
@@ -38,10 +39,13 @@ class Checkpointer:
     """path: a folder or fsspec URL; None: `checkpoints` in `directory`, a run's. every: steps between saves (for whoever calls `save`;
     0: none). keep: how many stay; 0: all. attempt: number of this start of the job; a number that the folder knows already is not used
     again, `restore` takes the next. retired: [(step, attempt)]: what attempts up to `attempt` saved above `step` is off the branch.
-    notes: damaged checkpoints that `restore` passed over, {"step", "attempt", "problem"} each, for a ledger."""
+    weights: an exported folder or a safetensors file that the first start begins with (see `weights.begin_with`).
+    notes: damaged checkpoints that `restore` passed over, {"step", "attempt", "problem"} each, for a ledger. begun_with: {"path",
+    "digest"} of the weights that `restore` filled in, because nothing was saved yet."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, every: int = 100, keep: int = 2, attempt: int = 1,
-                 retired: Iterable[Sequence[int]] = (), directory: str | os.PathLike[str] | None = None) -> None:
+                 retired: Iterable[Sequence[int]] = (), directory: str | os.PathLike[str] | None = None,
+                 weights: str | os.PathLike[str] | None = None) -> None:
         if every < 0 or keep < 0 or attempt < 1:
             raise ConfigError(f"checkpoint: every={every}, keep={keep}, attempt={attempt}",
                               "every and keep are 0 or more, attempt is 1 or more")
@@ -49,7 +53,9 @@ class Checkpointer:
             raise ConfigError("checkpoint: no path", "give a folder or URL, checkpoint.path=FOLDER")
         self.storage = open_storage(os.path.join(directory or "", "checkpoints") if path is None else path)
         self.every, self.keep, self.attempt = every, keep, attempt
+        self.weights = weights
         self.notes: list[dict[str, Any]] = []
+        self.begun_with: dict[str, str] = {}
         self._retired = [[int(step), int(last)] for step, last in retired]
         self._held: dict[str, list[int]] = {}                   # "resumed", "verified": [step, attempt] that may not be pruned
         self._agreed = False
@@ -119,12 +125,15 @@ class Checkpointer:
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def restore(self, state: Mapping[str, torch.Tensor], plain: dict[str, Any] | None = None, step: int | None = None) -> Progress | None:
-        """Fills `state` (and `plain`) in place from the newest whole step, or from `step`; None when nothing was saved yet. Every digest
-        of what is read is checked; damage sends all ranks to the step before, and into `notes`. With several ranks a collective."""
+        """Fills `state` (and `plain`) in place from the newest whole step, or from `step`; None when nothing was saved yet (parameters
+        and buffers are then those of `weights`, if it is set). Every digest of what is read is checked; damage sends all ranks to the
+        step before, and into `notes`. With several ranks a collective."""
         found = restore.restore(self.storage, state, self.attempt, self._retired, step)
         self._agreed, self.attempt = True, found.attempt
         self.notes += found.damaged
         if found.manifest is None:
+            if self.weights is not None:
+                self.begun_with = begin_with(self.weights, state)
             return None
         self._held["resumed"] = [found.manifest.step, found.manifest.attempt]
         if plain is not None:

@@ -32,23 +32,33 @@ def expendable(committed: Collection[Key], good: Collection[Key], partial: Colle
 
 
 def prune(storage: Storage, keep: int, newest: Key, held: Iterable[Sequence[int]], retired: Iterable[Sequence[int]]) -> list[Key]:
-    """Deletes what is expendable; may be repeated or interrupted at any point: the manifest goes first, so what is left is no
-    checkpoint. Errors of the storage pass: the next commit prunes again. Returns what was deleted."""
+    """Deletes what is expendable, as far as the storage lets it: the next commit prunes again. Returns what was deleted."""
     done: list[Key] = []
     try:
-        files = survey(storage)
-        committed = [key for key, names in files.items() if any(MANIFEST_NAME.fullmatch(name) for name in names)]
-        partial = [key for key in files if key not in committed]
-        good = [key for key in committed if whole(storage, key, files[key])]
-        for key in expendable(committed, good, partial, keep, newest, {(s, a) for s, a in held}, [*retired]):
-            for name in sorted(files[key], key=lambda name: (not MANIFEST_NAME.fullmatch(name), name.endswith(".safetensors"), name)):
-                storage.delete(f"{step_name(key[0])}/{name}")
-            if not storage.list(step_name(key[0])):
-                storage.delete(step_name(key[0]))
+        for key, names in to_prune(storage, keep, newest, held, retired).items():
+            delete(storage, key, names)
             done.append(key)
     except OSError:
         pass
     return done
+
+
+def to_prune(storage: Storage, keep: int, newest: Key, held: Iterable[Sequence[int]] = (),
+             retired: Iterable[Sequence[int]] = ()) -> dict[Key, dict[str, int]]:
+    """What is expendable, oldest first, with its files and their bytes."""
+    files = survey(storage)
+    committed = [key for key, names in files.items() if any(MANIFEST_NAME.fullmatch(name) for name in names)]
+    partial = [key for key in files if key not in committed]
+    good = [key for key in committed if whole(storage, key, files[key])]
+    return {key: files[key] for key in expendable(committed, good, partial, keep, newest, {(s, a) for s, a in held}, [*retired])}
+
+
+def delete(storage: Storage, key: Key, names: Iterable[str]) -> None:
+    """May be repeated or interrupted at any point: the manifest goes first, so what is left is no checkpoint."""
+    for name in sorted(names, key=lambda name: (not MANIFEST_NAME.fullmatch(name), name.endswith(".safetensors"), name)):
+        storage.delete(f"{step_name(key[0])}/{name}")
+    if not storage.list(step_name(key[0])):
+        storage.delete(step_name(key[0]))
 
 
 def whole(storage: Storage, key: Key, names: dict[str, int]) -> bool:

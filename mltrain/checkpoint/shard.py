@@ -114,6 +114,38 @@ def read_header(data: bytes | memoryview, size: int, where: str) -> Header:
     return Header({n: t for n, (t, _) in entries.items()}, {n: p for n, (_, p) in entries.items()}, state, table)
 
 
+def build_plain_header(table: Table) -> bytes:
+    """Header of a plain safetensors file of whole tensors; their bytes follow in the order of `plain_order`."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}               # what transformers asks for
+    at = 0
+    for name in plain_order(table):
+        end = at + table[name].nbytes
+        header[name] = {"dtype": table[name].dtype, "shape": list(table[name].shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header).encode()
+    text += b" " * (-(8 + len(text)) % PAGE)
+    return len(text).to_bytes(8, "little") + text
+
+
+def plain_order(table: Table) -> list[str]:
+    """Largest elements first, as in a shard: each tensor is aligned without holes."""
+    return sorted(table, key=lambda name: (-DTYPES[table[name].dtype][0], name))
+
+
+def read_plain_header(data: bytes, size: int, where: str) -> tuple[Table, dict[str, Piece]]:
+    """Tensors and their places in a safetensors file of `size` bytes that anybody may have written. Raises DataError naming `where`."""
+    length = header_length(data, size, where)
+    try:
+        header = json.loads(data[8:8 + length])
+        header.pop("__metadata__", None)
+        if len(header) > TENSOR_LIMIT:
+            raise ValueError(f"{len(header)} tensors")
+        entries = {name: _entry(name, entry, [entry["shape"], 0], 8 + length, size) for name, entry in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise DataError(f"{where}: the safetensors header is damaged: {error}"[:400]) from None
+    return {n: t for n, (t, _) in entries.items()}, {n: p for n, (_, p) in entries.items()}
+
+
 def header_length(data: bytes | memoryview, size: int, where: str) -> int:
     """Bytes of the JSON header, from the first 8 bytes of a file of `size` bytes."""
     length = int.from_bytes(bytes(data[:8]), "little")

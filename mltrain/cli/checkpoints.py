@@ -1,4 +1,5 @@
-"""mltrain checkpoint list|verify|digest: what a run has saved, whether it is whole, and one number that tells two states apart."""
+"""mltrain checkpoint: what a run has saved, whether it is whole, one number that tells two states apart; pruning. For export and diff see
+`weights`."""
 from __future__ import annotations
 
 import json
@@ -7,25 +8,33 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 
 from mltrain import api
+from mltrain.cli import weights
 from mltrain.cli.arguments import Parser
 from mltrain.errors import StorageError, UsageError
 
 EXAMPLES = """  mltrain checkpoint list hello                      the saved steps of the newest run named hello
   mltrain checkpoint verify hello step=20            read every byte of one step
   mltrain checkpoint digest runs/hello-…/checkpoints one line: equal states have equal digests, however they were sharded
+
+  mltrain checkpoint export|diff|prune --help        weights in one file; how far two are apart; delete old ones
 """
 
 
 def checkpoint(argv: list[str]) -> int:
+    others: dict[str, Callable[[list[str]], int]] = {"export": weights.export, "diff": weights.diff, "prune": prune}
+    if argv and argv[0] in others:
+        return others[argv[0]](argv[1:])
     actions: dict[str, Callable[[str, str, int | None, bool], int]] = {"list": _list, "verify": _verify, "digest": _digest}
     parser = Parser("mltrain checkpoint", "List, verify or digest the checkpoints of a run. Exit code 74 when something is damaged, "
                     "66 when there is none.", EXAMPLES)
-    parser.add_argument("action", choices=actions)
+    parser.add_argument("action", choices=[*actions, *others])
     parser.add_argument("run", help="(any unique part of) a run's name, a folder, or a URL such as s3://bucket/checkpoints")
     parser.add_argument("settings", nargs="*", metavar="step=N runs=FOLDER", help="one step only; where runs lie (default: runs)")
     parser.add_argument("--step", type=int, metavar="N", help="the same as step=N")
     parser.add_argument("--json", action="store_true", help="for programs")
     args = parser.parse_intermixed_args(argv)        # `digest RUN --json step=10`
+    if args.action in others:
+        raise UsageError(f"mltrain checkpoint {args.action} ...: the action comes first")
     settings = {"runs": "runs", "step": args.step}
     for word in args.settings:
         key, equals, value = word.partition("=")
@@ -72,4 +81,25 @@ def _verify(run: str, runs: str, step: int | None, as_json: bool) -> int:
 def _digest(run: str, runs: str, step: int | None, as_json: bool) -> int:
     found = api.digest_checkpoint(run, runs, step)
     print(json.dumps(found) if as_json else f"{found['digest']}  step {found['step']}")
+    return 0
+
+
+def prune(argv: list[str]) -> int:
+    parser = Parser("mltrain checkpoint prune", "Delete all but the N newest whole checkpoints of a run that is not live. What is\n"
+                    "newer than these stays even if it is damaged. Repeating it changes nothing.",
+                    "  mltrain checkpoint prune hello --keep 1 --dry-run      what would go\n  mltrain checkpoint prune hello --keep 1")
+    parser.add_argument("run", help="(any unique part of) a run's name, a folder, or a URL")
+    parser.add_argument("settings", nargs="*", metavar="runs=FOLDER", help="where runs lie (default: runs)")
+    parser.add_argument("--keep", type=int, required=True, metavar="N", help="how many stay, at least 1")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    args = parser.parse_intermixed_args(argv)
+    rows = api.prune(args.run, args.keep, weights.runs_folder(args.settings), args.dry_run)
+    if args.json:
+        print(json.dumps(rows))
+        return 0
+    for row in rows:
+        print(f"{'would delete' if args.dry_run else 'deleted'} step {row['step']} attempt {row['attempt']} ({row['bytes'] / 1e6:.1f} MB)")
+    if not rows:
+        print("nothing to delete")
     return 0

@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 class Strategy(Protocol):
     warning: str            # what a person should know about how it was set up, or ""
+    phase: Callable[[str], None]         # set by the Trainer; train_step says "collective" before it waits for other ranks, then "compute"
 
     def setup(self, task: Factory | Task, optimizer: OptimizerFactory, schedule: Schedule, micro_batches: int) -> Task:
         """Called once, first. Builds (or takes) the task, places it and makes the optimizer. Returns the task as it is placed."""
@@ -36,7 +37,8 @@ class Strategy(Protocol):
         """Canonical name -> tensor or DTensor: the live ones, the same names under every strategy."""
 
     def restore(self, read: Callable[[State], T | None]) -> T | None:
-        """Lets `read` fill the state in place (optimizer state included) and takes it over; None from it leaves a fresh start."""
+        """Lets `read` fill the state in place (optimizer state included) and takes it over. None from it: a fresh start of the optimizer,
+        with the parameters as they are now (`read` may have filled them with weights to begin with)."""
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

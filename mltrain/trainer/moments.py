@@ -36,6 +36,7 @@ class Moments:
         self.strategy, self.loader, self.steps, self.stop = strategy, loader, steps, stop
         self.validation, self.eval_every, self.checkpointer = validation, eval_every, checkpointer
         self.callbacks, self.metrics, self.pulse = callbacks, metrics, pulse
+        strategy.phase = pulse.phase
         self.last_step = steps if stop.at is None else min(steps, stop.at)
         self.consumed_per_step = (loader.global_batch, loader.global_batch * loader.dataset.tokens_per_sample)
         self.meter, self.since, self.waited = Meter(steps), time.perf_counter(), 0.0
@@ -50,6 +51,9 @@ class Moments:
             for note in checkpointer.notes:
                 self.pulse.report("checkpoint damaged", note=str(note))
                 self.note(str(note), 0)
+            if begun_with := checkpointer.begun_with:
+                self.report("weights read", **begun_with)
+                self.note(f"begins with the weights of {begun_with['path']}", 0)
         if progress is not None:
             for name, callback in self._named():
                 callback.load(plain.get(name, {}))
@@ -73,8 +77,8 @@ class Moments:
         self.pulse.beat("compute", progress.step)
 
     def count(self, progress: Progress, result: StepResult, last: bool) -> None:
-        """The numbers of a step go to the pulse and, when due, to the metrics."""
-        self.pulse.beat("compute", progress.step, loss=result.loss, samples=progress.samples, tokens=progress.tokens)
+        """The numbers of a step go to the pulse and, when due, to the metrics. What follows may wait for data."""
+        self.pulse.beat("data", progress.step, loss=result.loss, samples=progress.samples, tokens=progress.tokens)
         if result.skipped:
             self.report("step skipped", step=result.step, loss=str(result.loss), norm=str(result.norm), weight=result.weight)
             self.note(f"step {result.step} made no update: loss {result.loss}, norm {result.norm}, {result.weight:g} targets", result.step)
@@ -113,6 +117,7 @@ class Moments:
     # ── what is said ────────────────────────────────────────────────────────────────────────────────────────────────────────────
     def hook(self, name: str, progress: Progress, result: StepResult | None) -> None:
         for callback in self.callbacks:
+            self.pulse.beat("callback", progress.step)         # it may take its time
             text = getattr(callback, name)(progress, result)
             if text:
                 self.note(text, progress.step)

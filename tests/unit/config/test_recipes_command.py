@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ def test_list_names_every_recipe_with_its_title(project, capsys):
     project.recipe("meta: {title: Mine, needs: a laptop}\n")
     assert main(["recipes"]) == 0
     out = capsys.readouterr().out
-    assert "mine      Mine\n" in out and "needs a laptop" in out and "gpt/tiny" in out
+    assert re.search(r"^mine +Mine$", out, re.MULTILINE) and "needs a laptop" in out and "gpt/tiny" in out
 
 
 def test_show_prints_yaml_that_means_the_tree(project, capsys):
