@@ -21,10 +21,17 @@ class Meter:
 
     def __init__(self, steps: int | None = None, start: Progress | None = None) -> None:
         self.steps, self._last = steps, start or Progress()
+        self._phases: dict[str, float] = {}
+
+    def count(self, result: StepResult) -> None:
+        """Each step, recorded or not: where its time went."""
+        for phase, seconds in result.seconds.items():
+            self._phases[phase] = self._phases.get(phase, 0.0) + seconds
 
     def record(self, result: StepResult, progress: Progress, seconds: float, data_seconds: float) -> dict[str, Value]:
         """progress: after the step. seconds: on the wall, since the record before (since the start for the first). data_seconds: of these,
-        waited for data. The record's step_seconds and data_seconds are means over the steps in between; samples and tokens are totals."""
+        waited for data. The record's step_seconds and data_seconds are means over the steps in between, and so are those of the phases of
+        a step (compute_seconds, …); samples and tokens are totals."""
         steps = max(1, progress.step - self._last.step)
         samples, tokens = progress.samples - self._last.samples, progress.tokens - self._last.tokens
         self._last = progress
@@ -36,6 +43,8 @@ class Meter:
             "samples_per_second": samples / seconds, "tokens_per_second": tokens / seconds,
             "step_seconds": seconds / steps, "data_seconds": data_seconds / steps, "memory_bytes": memory_bytes(),
         }
+        record |= {f"{phase}_seconds": spent / steps for phase, spent in self._phases.items()}
+        self._phases = {}
         if result.skipped:
             record["skipped"] = True
         if self.steps is not None:

@@ -22,13 +22,15 @@ _OUTLIER = 3.0                                       # a chart ends at this many
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A line of one run. colour: which run it is. dots: the values are few and each is shown. area: filled down to zero."""
+    """A line of one run. colour: which run it is. dots: the values are few and each is shown. area: filled from line.low up to the line.
+    own: what is said of each point instead of its height (of areas that stand on each other)."""
 
     label: str
     line: Line
     colour: int = 0
     dots: bool = False
     area: bool = False
+    own: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +134,19 @@ def _series(series: Series, x: Scale, y: Scale, divisor: float) -> Html:
     if not places:
         return Html()
     parts = []
-    if series.area:
-        outline = f"M{places[0][0]:.1f} {BOTTOM}{_path(places, 'L')}L{places[-1][0]:.1f} {BOTTOM}Z"
-        parts.append(tag("path", d=outline, class_=f"area {look}"))
     if line.low:
-        low = [(x(step), _inside(y(value / divisor))) for step, value in zip(line.steps, line.low, strict=True)]
-        high = [(x(step), _inside(y(value / divisor))) for step, value in zip(line.steps, line.high, strict=True)]
-        parts.append(tag("path", d=_path([*high, *reversed(low)]) + "Z", class_=f"bounds {look}"))
+        low, high = ([(x(step), _inside(y(value / divisor))) for step, value in zip(line.steps, values, strict=True)]
+                     for values in (line.low, line.high or line.values))
+        parts.append(tag("path", d=_path([*high, *reversed(low)]) + "Z", class_=f"{'area' if series.area else 'bounds'} {look}"))
     if len(places) > 1:
-        parts.append(tag("path", d=_path(places), class_=f"line {look}" + (" thin" if series.dots else "")))
+        parts.append(tag("path", d=_path(places), class_=f"line {look}" + (" thin" if series.dots or series.area else "")))
     if series.dots and len(places) <= 80 or len(places) == 1:
         parts += [tag("circle", cx=across, cy=up, r=2.6, class_=look) for across, up in places]
     return join(*parts)
 
 
-def _path(places: Sequence[tuple[float, float]], begin: str = "M") -> str:
-    return begin + "L".join(f"{across:.1f} {up:.1f}" for across, up in places)
+def _path(places: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{across:.1f} {up:.1f}" for across, up in places)
 
 
 def _inside(place: float) -> float:
@@ -180,6 +179,6 @@ def _near(series: Series, step: float, width: float, chart: Chart) -> str:
     nearest = min(beside, key=lambda index: abs(steps[index] - step), default=-1)
     if nearest < 0 or (series.dots and abs(steps[nearest] - step) > width / 2) or abs(steps[nearest] - step) > 10 * width:
         return ""
-    value = series.line.values[nearest]
+    value = (series.own or series.line.values)[nearest]
     size = f"{value:.5g}" if chart.kind == "plain" and not math.isclose(value, 0, abs_tol=1e-4) else short(value, chart.kind)
     return f"step {steps[nearest]:,}  {series.label} {size} {chart.suffix}".rstrip()

@@ -106,13 +106,23 @@ def _label(runs: list[Run], run: Run, label: str) -> str:
     return label if len(runs) == 1 else f"{run.status['id']} {label}".rstrip()
 
 
+_PHASES = (("data", "data wait", 1), ("compute", "compute", 0), ("collective", "collective", 3), ("optimizer", "optimizer", 2))
+
+
 def _phases(run: Run) -> list[Series]:
-    """Of a step: waiting for data below, computing (all the rest) on top of it."""
-    if not {"step_seconds", "data_seconds"} <= run.curves.keys():
+    """Where the time of a step goes, as areas on top of each other; the topmost is all that was not measured apart."""
+    if "step_seconds" not in run.curves:
         return []
-    whole, data = run.curves["step_seconds"], run.curves["data_seconds"]
-    return [Series("computing", Line(whole.steps, whole.values), 0, area=True),
-            Series("waiting for data", Line(data.steps, data.values), 1, area=True)]
+    whole, height, stacked = run.curves["step_seconds"], [0.0] * len(run.curves["step_seconds"].steps), []
+    for name, label, colour in _PHASES:
+        line = run.curves.get(f"{name}_seconds")
+        if line and line.steps == whole.steps:
+            top = [below + own for below, own in zip(height, line.values, strict=True)]
+            stacked.append(Series(label, Line(whole.steps, top, low=height), colour, area=True, own=tuple(line.values)))
+            height = top
+    rest = tuple(max(0.0, all_ - below) for all_, below in zip(whole.values, height, strict=True))
+    label, colour = ("compute", 0) if len(stacked) < 2 else ("rest", 6)
+    return [*stacked, Series(label, Line(whole.steps, whole.values, low=height), colour, area=True, own=rest)]
 
 
 def _attempts(run: Run) -> tuple[list[tuple[int, int, int]], list[tuple[int, int]]]:

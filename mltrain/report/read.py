@@ -22,7 +22,8 @@ from mltrain.runs.goodput import Span, goodput, spans, times
 from mltrain.runs.outcome import read_status
 from mltrain.trust.redact import redact_data
 
-CURVES = ("loss", "lr", "norm", "tokens_per_second", "samples_per_second", "step_seconds", "data_seconds", "memory_bytes")
+CURVES = ("loss", "lr", "norm", "tokens_per_second", "samples_per_second", "step_seconds", "data_seconds", "compute_seconds",
+          "collective_seconds", "optimizer_seconds", "memory_bytes")
 _HEAD = {"kind", "step", "time", "attempt", "steps"}      # of an evaluation: all the rest are its results
 _STATUS = ("id", "name", "state", "reason", "step", "steps", "samples", "tokens", "loss", "attempts", "launcher", "host", "directory",
            "started", "ended")

@@ -82,6 +82,7 @@ class Moments:
         if result.skipped:
             self.report("step skipped", step=result.step, loss=str(result.loss), norm=str(result.norm), weight=result.weight)
             self.note(f"step {result.step} made no update: loss {result.loss}, norm {result.norm}, {result.weight:g} targets", result.step)
+        self.meter.count(result)
         if self.metrics and (last or self.metrics.due(progress.step)):
             now = time.perf_counter()
             self.metrics.put(self.meter.record(result, progress, now - self.since, self.waited))

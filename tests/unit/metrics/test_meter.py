@@ -44,3 +44,12 @@ def test_memory_is_this_process():
     block = bytearray(64 * 2**20)
     block[::4096] = b"x" * len(block[::4096])
     assert memory_bytes() - before > 32 * 2**20
+
+
+def test_the_time_of_a_step_is_told_by_phase():
+    meter = Meter()
+    for step in (1, 2):
+        meter.count(result(step, seconds={"compute": 0.1 * step, "collective": 0.5}))
+    record = meter.record(result(2), Progress(2, 16, 0), seconds=2.0, data_seconds=0.0)
+    assert (round(record["compute_seconds"], 6), record["collective_seconds"]) == (0.15, 0.5)
+    assert "compute_seconds" not in meter.record(result(3), Progress(3, 24, 0), seconds=1.0, data_seconds=0.0)

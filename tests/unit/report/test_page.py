@@ -80,3 +80,10 @@ def test_ticks_are_round():
     assert ticks(0.31, 0.39, 4) == [0.32, 0.34, 0.36, 0.38]
     assert labels([0.0, 2.5, 5.0]) == ["0.0", "2.5", "5.0"]
     assert log_ticks(0.05, 60) == [0.1, 1.0, 10.0]
+
+
+def test_the_phases_of_a_step_stand_on_each_other(runs):
+    record = train(1, step_seconds=0.1, data_seconds=0.01, compute_seconds=0.05, collective_seconds=0.02, optimizer_seconds=0.01)
+    text = page(report([make(runs, records={1: [record, {**record, "step": 2}]})]))
+    said = ("data wait 10 ms", "compute 50 ms", "collective 20 ms", "optimizer 10 ms", "rest 10 ms")
+    assert [f"step 1  {phase}" in text for phase in said] == [True] * 5
