@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -59,3 +61,15 @@ def test_a_secret_survives_neither_as_it_is_nor_inside_json(secret: str, around:
     register(secret)
     assert secret not in redact(around + secret + around).replace(module.MASK, "")
     assert secret not in json.loads(redact(json.dumps({"k": secret})))["k"]
+
+
+def test_a_guarded_stream_masks_what_is_printed_and_stays_the_same_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    monkeypatch.setattr("sys.stdout", stream)
+    register("s3cr3t")
+    module.guard(sys.stdout)
+    print("a s3cr3t", "b")
+    sys.stdout.writelines(["x s3cr3t\n"])
+    stream.flush()
+    assert stream.buffer.getvalue() == b"a *** b\nx ***\n"  # type: ignore[attr-defined]
+    assert sys.stdout is stream

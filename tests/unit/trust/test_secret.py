@@ -6,7 +6,7 @@ import pytest
 
 from mltrain.errors import ConfigError
 from mltrain.trust.redact import redact
-from mltrain.trust.secret import read_secrets, resolve
+from mltrain.trust.secret import read_secrets, register_all, resolve
 
 
 @pytest.fixture
@@ -57,3 +57,10 @@ def test_a_wrong_file_is_refused_without_showing_its_values(file: Path, text: st
 def test_a_name_is_a_name(name: str) -> None:
     with pytest.raises(ConfigError):
         resolve(name)
+
+
+def test_all_secrets_of_a_file_and_those_named_are_known_before_anything_is_written(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("ONE=first-of-the-file\nTWO=second-of-the-file\n")
+    monkeypatch.setenv("NAMED", "named-in-the-recipe")
+    register_all(["NAMED", "NOT_THERE"])
+    assert redact("first-of-the-file second-of-the-file named-in-the-recipe") == "*** *** ***"
