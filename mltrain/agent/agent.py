@@ -6,7 +6,7 @@ code that says what happened. One event loop; every death is a pidfd, every repo
                   ├─(SIGTERM, SIGINT)─> leaving: workers save at a step boundary ──────> ended
                   └─(all left with 0)──────────────────────────────────────────────────> ended
 
-Several machines, hangs and standbys will be further sources of events here: `Workers.beats` is what they look at.
+A hang is a death that `hangs.py` brings about. Several machines will be further sources of events here.
 """
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from typing import Any
 
 from mltrain.agent.cause import End, pick
 from mltrain.agent.forks import Forks
+from mltrain.agent.hangs import Hangs
 from mltrain.agent.journal import Journal, say
 from mltrain.agent.loop import Loop
 from mltrain.agent.options import Options
 from mltrain.agent.output import Output, Plan
 from mltrain.agent.policy import Policy, Verdict
+from mltrain.agent.silence import Limits
 from mltrain.agent.store import Stores
 from mltrain.agent.tie import adopt_orphans, die_with_parent
 from mltrain.agent.variables import variables
@@ -48,6 +50,7 @@ class Agent:
         self._forks = early or self._make_forks(preload)
         self._output = Output(self._loop, self._plan())
         self._workers = Workers(self._loop, self._forks, self._output, self._ended, self._reported)
+        self._hangs = Hangs(self._loop, self._workers, Limits.of(options.hang_seconds, options.own), options.run)
         self._stores = Stores(self._loop, self._forks, options.host, options.port)
         self._ends: list[End] = []
         self._genuine = 0                                      # how many of them we did not kill
@@ -113,6 +116,7 @@ class Agent:
         for rank in range(self.o.workers):
             names = variables(self.o, rank, self._journal.attempt, self._restarts)
             self._workers.start(rank, self.o.command, {**os.environ, **names, **store(rank)}, self._journal.attempt)
+        self._hangs.begin(self._journal.attempt)
 
     def _start_template(self) -> None:
         """At once where workers wait for it or a processor is free, else when those of the first attempt have had time to start."""
@@ -143,6 +147,7 @@ class Agent:
         self._step = max(self._step, end.step)
         if end.failed and not self._failing and self._stop is None:
             self._failing = True
+            self._hangs.end()
             self._ends += [*self._workers.dead_already(), *self._workers.exceptions()]
             self._genuine = len(self._ends)                    # those that follow are our own doing
             self._workers.send(signal.SIGKILL)
@@ -151,6 +156,7 @@ class Agent:
             self._loop.after(self.o.grace, self._kill_rest(self._journal.attempt))
         if self._workers.empty and not self._concluding:
             self._concluding = True
+            self._hangs.end()
             self._loop.after(0, self._conclude)                # not from here: this may be in the middle of sending signals
 
     def _conclude(self) -> None:
@@ -168,7 +174,8 @@ class Agent:
         cause, echoes = pick(self._ends[:self._genuine])
         verdict = self._policy.judge(cause, time.monotonic() - self._started)
         also = f" ({echoes} other{'s' * (echoes > 1)} failed with it)" if echoes else ""
-        say(f"attempt {self._journal.attempt}: {cause.describe()}{also}; {verdict.reason}")
+        more = f"; more: {self._journal.command_for_more()}" if self.o.run else ""
+        say(f"attempt {self._journal.attempt}: {cause.describe()}{also}; {verdict.reason}{more}")
         if verdict.code is not None:
             self._finish(verdict, cause, step, echoes)
             return
@@ -201,6 +208,7 @@ class Agent:
         now = time.monotonic()
         if self._stop is None:
             self._stop, self._stop_at = number, now
+            self._hangs.end()                                  # from now on the grace is the limit
             if self._waiting or self._failing:                 # between two attempts: nobody is left to save anything
                 self._waiting = False
                 self._workers.send(signal.SIGKILL)

@@ -12,6 +12,8 @@ _ECHO = re.compile(
     r"|application timeout caused pair closure|remote process exited|ncclRemoteError|recvvalue failed|timed out", re.IGNORECASE)
 _IMPORT_ERRORS = ("ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "TabError")
 GRACEFUL = (0, 75, 130)
+HUNG, NO_MEMORY = "Hang", "OutOfMemory"            # types of what the agent finds out without an exception
+_NO_NUMBER = re.compile(r"\b(loss|norm) -?(nan|inf)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class End:
     type: str = ""
     message: str = ""
     where: str = ""
+    stack: str = ""      # file within the run directory
 
     @property
     def failed(self) -> bool:
@@ -55,6 +58,20 @@ class End:
             return 70
         return 128 - self.code if self.code < 0 else self.code
 
+    @property
+    def kind(self) -> str:
+        """The class of failure: hang, out of memory, numerics, import, storage, exception, configuration, signal, exit."""
+        if self.type == HUNG:
+            return "hang"
+        if self.type in (NO_MEMORY, "OutOfMemoryError", "MemoryError"):
+            return "out of memory"
+        if self.cannot_import:
+            return "import"
+        if self.is_exception:
+            return "numerics" if self.type == "TaskError" and _NO_NUMBER.search(self.message) else "exception"
+        return {64: "configuration", 65: "data", 66: "data", 69: "node", 74: "storage", 78: "configuration"}.get(
+            self.code, "signal" if self.code < 0 else "exit")
+
     def signature(self) -> tuple[str, str, str, int]:
         """Equal for the same failure at the same step."""
         return (self.type or f"exit code {self.code}", self.message, self.where, self.step)
@@ -63,16 +80,22 @@ class End:
         """For the ledger."""
         values = asdict(self)
         del values["moment"]
-        return {key: value for key, value in values.items() if value not in ("", None)}
+        return {"kind": self.kind, **{key: value for key, value in values.items() if value not in ("", None)}}
 
     def describe(self) -> str:
         """rank 1 (pid 123) killed by SIGKILL at step 17, phase compute"""
+        who = f"rank {self.rank} (pid {self.pid})"
+        place = f" at step {self.step}, phase {self.phase}" if self.step >= 0 else ""
+        if self.type == HUNG:
+            return f"{who} hung{place}: {self.message}" + (f"; its stack: {self.stack}" if self.stack else "")
+        if self.type == NO_MEMORY:
+            return f"{who} killed by the kernel: out of memory{',' if place else ''}{place}"
         how = f"killed by {_signal_name(-self.code)}" if self.code < 0 else f"exited with {self.code}"
-        text = f"rank {self.rank} (pid {self.pid}) {how}"
+        text = f"{who} {how}"
         if self.type or self.message:
             first = self.message.splitlines()[0] if self.message else ""
             text += f": {self.type + ': ' if self.type else ''}{first[:200]}" + (f" ({self.where})" if self.where else "")
-        return text + (f"{',' if self.type else ''} at step {self.step}, phase {self.phase}" if self.step >= 0 else "")
+        return text + (f"{',' if self.type else ''}{place}" if place else "")
 
 
 def pick(ends: list[End]) -> tuple[End, int]:

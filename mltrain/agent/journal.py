@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import socket
 import sys
 import time
@@ -107,6 +108,12 @@ class Journal:
         if live and first >= 0:
             now = Span(self._started, time.time(), first, int(self._status.get("step") or 0), time.monotonic() - moment)
         self._status["goodput"] = goodput(spans(ledger.read(self._ledger.path), now))
+
+    def command_for_more(self) -> str:
+        """What shows the culprit's last lines."""
+        assert self.run is not None
+        name = self.run.name if self.run.parent == Path("runs").absolute() else os.path.relpath(self.run)
+        return f"mltrain logs {shlex.quote(min(name, str(self.run), key=len))} --errors"
 
     def cancelled(self) -> bool:
         """Has somebody asked for the end of this run since the newest attempt began?"""

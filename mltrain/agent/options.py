@@ -29,7 +29,8 @@ Make = Callable[[str, str, str], argparse.ArgumentParser]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one agent is to do. own: the command is a worker of mltrain's (it beats, and knows what exit code 75 means)."""
+    """What one agent is to do. own: the command is a worker of mltrain's (it beats, and knows what exit code 75 means). hang_seconds: as
+    in `silence.Limits.of`."""
 
     command: Command
     workers: int
@@ -37,6 +38,7 @@ class Options:
     run: Path | None = None
     own: bool = False
     grace: float = DEFAULT_GRACE_SECONDS
+    hang_seconds: float | None = None
     run_id: str = "run"
     role: str = "default"
     host: str = "127.0.0.1"
@@ -58,6 +60,9 @@ def parser(make: Make) -> argparse.ArgumentParser:
     p.add_argument("--run-dir", type=Path, metavar="DIR", help="write logs by rank, status.json and the ledger there")
     p.add_argument("--grace", "--shutdown-timeout", "--shutdown_timeout", dest="grace", type=float, default=DEFAULT_GRACE_SECONDS,
                    metavar="SECONDS", help=f"after SIGTERM or SIGINT: time for workers to save (default: {DEFAULT_GRACE_SECONDS:.0f})")
+    p.add_argument("--hang-seconds", type=float, metavar="SECONDS",
+                   help="a worker silent for so long (and 10 times longer than a step) is named, its stack kept, and restarted; 0: never "
+                        "(default: 5 under mltrain's own trainer, 300 without processor time for other scripts)")
     p.add_argument("-m", "--module", action="store_true", help="the script is the name of a module")
     p.add_argument("--no-python", "--no_python", action="store_true", help="the script is a program of its own")
     p.add_argument("--log-dir", "--log_dir", type=Path, metavar="DIR", help="for -r, -t: DIR/RUN_ID/attempt_0/LOCAL_RANK/stdout.log")
@@ -90,6 +95,8 @@ def parse(argv: list[str], make: Make) -> Options:
         raise UsageError("no command", "mltrain agent --workers 2 -- python train.py")
     if values.restarts < 0 or values.grace < 0:
         raise UsageError("--restarts and --grace must not be negative", "mltrain agent --help explains them")
+    if values.hang_seconds is not None and not 0 <= values.hang_seconds < float("inf"):
+        raise UsageError(f"--hang-seconds {values.hang_seconds:g}: not a number of seconds", "0 looks for no hangs")
     argv_of_worker = rest if dashes or values.no_python else _as_torchrun(rest, values.module)
     run = values.run_dir.absolute() if values.run_dir else None
     try:
@@ -101,8 +108,9 @@ def parse(argv: list[str], make: Make) -> Options:
     run_id = values.rdzv_id or (run.name if run else str(uuid.uuid4()))
     return Options(
         as_command(argv_of_worker), _workers(values.workers, values.nproc), values.restarts, run, own=is_own(argv_of_worker),
-        grace=values.grace, run_id=run_id, role=values.role, host=values.master_addr, port=values.master_port, redirect=redirect, tee=tee,
-        parent=values.parent, folder=values.log_dir.absolute() / run_id if values.log_dir else None)
+        grace=values.grace, hang_seconds=values.hang_seconds, run_id=run_id, role=values.role, host=values.master_addr,
+        port=values.master_port, redirect=redirect, tee=tee, parent=values.parent,
+        folder=values.log_dir.absolute() / run_id if values.log_dir else None)
 
 
 def _split(p: argparse.ArgumentParser, argv: list[str]) -> tuple[list[str], list[str], bool]:

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mltrain.agent import tie
-from mltrain.agent.cause import GRACEFUL, End
+from mltrain.agent.cause import GRACEFUL, HUNG, NO_MEMORY, End
 from mltrain.agent.forks import START, Forks
 from mltrain.agent.loop import Loop
 from mltrain.agent.output import Output
+from mltrain.agent.processes import memory_kills
 from mltrain.runs.pulse import PAGE_VARIABLE, REPORT_VARIABLE, Beat, Page
 
 _PACKET = 1 << 17        # more than the longest report
@@ -48,6 +49,9 @@ class Worker:
     pid: int = 0
     pidfd: int = -1
     key: str = ""
+    hang: str = ""                       # why it was ended as hung
+    hung_at: Beat | None = None          # where it was then: a stopped one goes on for a moment to write its stack
+    stack: str = ""                      # where its stack is kept
 
     def send(self, number: signal.Signals) -> None:
         """To the process alone: its data loaders are its own affair. SIGKILL goes to the whole group."""
@@ -67,6 +71,7 @@ class Workers:
         self.running: dict[int, Worker] = {}
         self._last: dict[int, tuple[int, Beat]] = {}           # of the attempt's dead
         self._begun: tuple[int, float] | None = None
+        self._memory_kills = 0                                 # of the kernel, when the attempt began
 
     @property
     def empty(self) -> bool:
@@ -74,7 +79,7 @@ class Workers:
 
     def clear(self) -> None:
         """Before the first worker of an attempt."""
-        self._last, self._begun = {}, None
+        self._last, self._begun, self._memory_kills = {}, None, memory_kills()
 
     def start(self, rank: int, command: Command, environment: dict[str, str], attempt: int) -> None:
         """One more worker. Forked if the template is there (or worth waiting for), else spawned."""
@@ -201,11 +206,16 @@ class Workers:
         return end
 
     def _end(self, worker: Worker, code: int, message: str = "") -> End:
-        beat, begin = worker.page.read(), worker.page.begin()
+        beat, begin = worker.hung_at or worker.page.read(), worker.page.begin()
         record = {} if code in GRACEFUL else worker.page.record() or _error_file(worker.error_file)
+        if code == -signal.SIGKILL:
+            if worker.hang:
+                record = {"type": HUNG, "message": worker.hang}
+            elif not record and memory_kills() > self._memory_kills:
+                record = {"type": NO_MEMORY}
         trained = beat.step - begin[0] if begin else 0
         return End(worker.rank, worker.pid, code, record.get("moment", time.monotonic()), beat.phase, beat.step, trained,
-                   record.get("type", ""), record.get("message", message), record.get("where", ""))
+                   record.get("type", ""), record.get("message", message), record.get("where", ""), worker.stack)
 
     def reap_orphans(self) -> None:
         """The agent adopts what dead workers leave (data loaders, stores). Not while a new worker's pid is still on its way."""

@@ -52,6 +52,7 @@ class Native:
         self.recompute, self.compile, self.precision = recompute, compile, precision or Precision()
         self.clip, self.seed, self.nonfinite = clip, seed, nonfinite
         self.warning = ""
+        self.phase: Callable[[str], None] = lambda phase: None
         self.exact = False
 
     # ── once ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -108,12 +109,14 @@ class Native:
             counter.add(self._take_gradients())
             losses.append((total.detach(), weight))
         computed = perf_counter()
+        self.phase("collective")
         loss, weight, stop = self._agree(losses, stop)
         gradients = counter.total()
         if self.mesh.replicas > 1:
             all_reduce(gradients, self.replica_group, self.exact)  # type: ignore[arg-type]  # there is one where there are replicas
         norm = gradient_norm(gradients, self.rows, self.shard_group).item() / (weight or 1.0)
         reduced = perf_counter()
+        self.phase("compute")
         finite = math.isfinite(norm) and math.isfinite(loss)
         lr = self._set_lr(progress.step)
         if not finite and self.nonfinite == "stop":

@@ -85,6 +85,8 @@ def errors(run: Path, attempt: int | None = None) -> Iterator[str]:
             path = log_file(run, row["attempt"], cause["rank"])
             if path.is_file():
                 yield from (f"  {line}\n" for line in _end_of(path))
+            if cause.get("stack") and (stack := run / cause["stack"]).is_file():
+                yield from (f"  {line}\n" for line in stack.read_text(errors="replace").splitlines())
 
 
 def describe(cause: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """The pulse of one worker: 64 KiB of memory (memfd) shared with its agent, and a socket for what must not be lost.
 
     byte 0      beats, phase (index into PHASES), step (optimizer steps done, -1: none known), loss, samples, tokens
-    byte 48     step and moment at which this attempt began to train, moment of the exception record, 1 if STACK_SIGNAL writes the stack
+    byte 48     step and moment at which this attempt began to train, moment of the exception record, 1 if STACK_SIGNAL writes the stack,
+                moment of the newest beat
     byte 1024   exception record, JSON: type, message, where, code
     byte 4096   stack of all threads, text of faulthandler
 
@@ -24,19 +25,20 @@ import signal
 import socket
 import struct
 import time
-import traceback
 from dataclasses import dataclass
 from typing import Any
 
+from mltrain.runs import frames
 from mltrain.trust.digest import plain
 from mltrain.trust.redact import redact, redact_data
 
-PHASES = ("none", "load", "data", "compute", "collective", "save", "evaluate")
+PHASES = ("none", "load", "data", "compute", "collective", "save", "evaluate", "callback")
 PAGE_VARIABLE, REPORT_VARIABLE = "MLTRAIN_PULSE_FD", "MLTRAIN_REPORT_FD"
 STACK_SIGNAL = signal.SIGRTMIN + 7       # scripts use SIGUSR1 and SIGUSR2 themselves (submitit, Lightning)
 PAGE_BYTES, RECORD_AT, STACK_AT = 65536, 1024, 4096
 _NUMBERS = struct.Struct("qqqdqq")       # what a beat writes
-_BEGIN, _MOMENT, _DUMPS = 48, 64, 72    # offsets of what is written once: (int64 step, double moment), double, int64
+_BEGIN, _MOMENT, _DUMPS, _BEAT = 48, 64, 72, 80          # offsets: (int64 step, double moment), double, int64, double
+_DOUBLE = struct.Struct("d")
 _NUMBER_OF = {name: number for number, name in enumerate(PHASES)}
 _MEMORY = "mltrain-pulse"
 _REPORT_BYTES = 60_000                   # of one report: a socket's packet, and a ledger's row, has an end
@@ -73,6 +75,11 @@ class Page:
         beats, phase, step, loss, samples, tokens = _NUMBERS.unpack(one)
         return Beat(beats, PHASES[phase] if 0 <= phase < len(PHASES) else "none", step, loss, samples, tokens)
 
+    def moment(self) -> float:
+        """time.monotonic of the newest beat; 0 before the first."""
+        moment: float = _DOUBLE.unpack_from(self.memory, _BEAT)[0]
+        return moment
+
     def begin(self) -> tuple[int, float] | None:
         """(step, time.monotonic) at which this attempt began to train; None if it has not."""
         step, moment = struct.unpack_from("qd", self.memory, _BEGIN)
@@ -92,7 +99,7 @@ class Page:
         """The first exception stays: what follows it in a dying worker are its echoes."""
         if self.memory[RECORD_AT]:
             return
-        name, message, where = type(error).__name__[:100], redact(str(error).strip()), redact(_where(error))
+        name, message, where = type(error).__name__[:100], redact(str(error).strip()), redact(frames.where(error))
         text = json.dumps({"type": name, "message": message[:600], "where": where[-300:], "code": code}).encode()
         if len(text) >= STACK_AT - RECORD_AT:                  # escapes can blow a message up twelvefold
             text = json.dumps({"type": name, "message": message[:60], "where": where[-60:], "code": code}).encode()
@@ -108,6 +115,11 @@ class Page:
 
     def dumps_stack(self) -> bool:
         return bool(struct.unpack_from("q", self.memory, _DUMPS)[0])
+
+    def clear_stack(self) -> None:
+        """Before a new one is asked for. The file's position is common to both sides."""
+        self.memory[STACK_AT:] = bytes(PAGE_BYTES - STACK_AT)
+        os.lseek(self.fd, STACK_AT, os.SEEK_SET)
 
     def stack(self) -> str:
         return self._text(STACK_AT, PAGE_BYTES)
@@ -125,10 +137,10 @@ class Pulse:
 
     def __init__(self, page: Page | None = None, reports: socket.socket | None = None) -> None:
         self.page, self._reports = page, reports
-        self._beats, self._loss, self._samples, self._tokens, self._begun = 0, math.nan, 0, 0, False
+        self._beats, self._step, self._loss, self._samples, self._tokens, self._begun = 0, -1, math.nan, 0, 0, False
         if page:
             last = page.read()
-            self._beats, self._loss, self._samples, self._tokens = last.beats, last.loss, last.samples, last.tokens
+            self._beats, self._step, self._loss, self._samples, self._tokens = last.beats, last.step, last.loss, last.samples, last.tokens
 
     @classmethod
     def from_environment(cls) -> Pulse:
@@ -160,7 +172,13 @@ class Pulse:
             if not self.page.begin():
                 struct.pack_into("qd", self.page.memory, _BEGIN, step, time.monotonic())
         self._beats += 1
+        self._step = step
+        _DOUBLE.pack_into(self.page.memory, _BEAT, time.monotonic())
         _NUMBERS.pack_into(self.page.memory, 0, self._beats, _NUMBER_OF[phase], step, self._loss, self._samples, self._tokens)
+
+    def phase(self, phase: str) -> None:
+        """The same step, another phase."""
+        self.beat(phase, self._step)
 
     def report(self, event: str, **fields: object) -> bool:
         """A row for the ledger, written there by the agent. False without an agent, and when it could not be handed over."""
@@ -187,8 +205,3 @@ def _is_page(fd: int) -> bool:
         return os.readlink(f"/proc/self/fd/{fd}").startswith(f"/memfd:{_MEMORY}")
     except OSError:
         return False
-
-
-def _where(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""

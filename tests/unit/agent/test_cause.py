@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mltrain.agent.cause import End, pick
+from mltrain.agent.cause import HUNG, NO_MEMORY, End, pick
 
 PEER = "Connection closed by peer [127.0.0.1]:24969"
 
@@ -36,6 +36,10 @@ def test_exit_codes_of_the_run(code: int, kind: str, exit_code: int) -> None:
     (end(0, 3), "rank 0 (pid 100) exited with 3"),
     (end(0, 1, step=3, phase="load", type="ValueError", message="bad\nbatch", where="a.py:7"),
      "rank 0 (pid 100) exited with 1: ValueError: bad (a.py:7), at step 3, phase load"),
+    (end(1, -9, step=17, phase="compute", type=HUNG, message="silent for 5.1 s", stack="attempts/0001/stack-rank-1.txt"),
+     "rank 1 (pid 101) hung at step 17, phase compute: silent for 5.1 s; its stack: attempts/0001/stack-rank-1.txt"),
+    (end(1, -9, step=17, phase="compute", type=NO_MEMORY),
+     "rank 1 (pid 101) killed by the kernel: out of memory, at step 17, phase compute"),
     (end(0, -64), "rank 0 (pid 100) killed by SIGRTMAX"),
 ])
 def test_one_line_says_who_how_and_where(one: End, text: str) -> None:
@@ -43,4 +47,13 @@ def test_one_line_says_who_how_and_where(one: End, text: str) -> None:
 
 
 def test_a_row_holds_what_is_known() -> None:
-    assert end(1, -9).row() == {"rank": 1, "pid": 101, "code": -9, "phase": "none", "step": -1, "trained": 0}
+    assert end(1, -9).row() == {"kind": "signal", "rank": 1, "pid": 101, "code": -9, "phase": "none", "step": -1, "trained": 0}
+
+
+@pytest.mark.parametrize(("one", "kind"), [
+    (end(0, -9, type=HUNG), "hang"), (end(0, -9, type=NO_MEMORY), "out of memory"), (end(0, 70, type="OutOfMemoryError"), "out of memory"),
+    (end(0, 1, type="ModuleNotFoundError"), "import"), (end(0, 1, type="ValueError"), "exception"), (end(0, 74), "storage"),
+    (end(0, 70, type="TaskError", message="step 3: loss nan, gradient norm 0.1: no update was made"), "numerics"),
+    (end(0, 70, type="TaskError", message="the task has no parameter"), "exception"), (end(0, -9), "signal"), (end(0, 3), "exit")])
+def test_the_class_of_a_failure(one: End, kind: str) -> None:
+    assert one.kind == kind
