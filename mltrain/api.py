@@ -245,7 +245,7 @@ def cancel(run: str, runs: str = "runs", limit: float = 150.0) -> str:
     from mltrain.runs.ledger import CANCEL, Ledger
     path = find_run(Path(runs), run)
     launcher = _launcher(path)
-    state = outcome.read_status(path)["state"]
+    state = outcome.restored_status(path)["state"]
     if launcher.status(path) == "gone":
         if state in outcome.ENDED_STATES and state != "stopped":
             return f"{path.name} is {state}: nothing to cancel"
@@ -256,6 +256,14 @@ def cancel(run: str, runs: str = "runs", limit: float = 150.0) -> str:
     if after["state"] == "lost":
         return f"{path.name} died before it had saved: {_mark_cancelled(path)}"
     return f"{path.name} is {after['state']}" + (f", state saved up to step {after['step']}" if after["state"] == "cancelled" else "")
+
+
+def chaos(run: str, runs: str = "runs", seed: int = 0, faults: Sequence[str] = ("kill", "stop", "exit", "slow"), every: float = 10.0,
+          count: int | None = None) -> Iterator[str]:
+    """Break a live run on purpose, until it has ended; a line for each fault. Raises UsageError (64), NodeUnfit (69)."""
+    from mltrain.agent.chaos import disturb
+    from mltrain.runs.layout import find_run
+    return disturb(find_run(Path(runs), run), seed, faults, every, count)
 
 
 def _mark_cancelled(run: Path) -> str:
@@ -269,7 +277,8 @@ def _mark_cancelled(run: Path) -> str:
 
 def resume(run: str, overrides: Sequence[str] = (), runs: str = "runs", *, step: int | None = None, detach: bool = False,
            say: Callable[[str], None] = print) -> int:
-    """Go on where a run stopped; attach if it is live. step: give up what came after that checkpoint. Returns the run's exit code."""
+    """Go on where a run stopped; attach if it is live. step: give up what came after that checkpoint. Returns the run's exit code.
+    Raises UsageError (64), DataError (65) for a damaged run, MissingInput (66), ConfigError (78): then nothing has changed."""
     from mltrain.launch.job import JobSpec
     from mltrain.runs import ledger, outcome
     from mltrain.runs import logs as logs_
@@ -286,34 +295,56 @@ def resume(run: str, overrides: Sequence[str] = (), runs: str = "runs", *, step:
         if ended.get("code") is not None:
             say(f"{path.name} is {ended['state']} at step {ended['step']}")
             return int(ended["code"])
-    if not overrides and step is None and outcome.read_status(path)["state"] == "done":
-        say(f"{path.name} is done at step {outcome.read_status(path)['step']}: nothing to resume")
+    status = outcome.restored_status(path)
+    if not overrides and step is None and status["state"] == "done":
+        say(f"{path.name} is done at step {status['step']}: nothing to resume")
         return 0
+    launcher, damage = _launcher(path), _ledger_damage(path, step)
     if step is not None:
-        _roll_back(path, step)
-        say(f"{path.name}: back to step {step}; later checkpoints are off the branch")
+        _known_step(path, step)
+    changes = []
     if overrides:
         from mltrain.beginning import recompose
-        changes = recompose(path, overrides)
+        changes = recompose(path, overrides, ledger.saved_step(ledger_file(path)) if step is None else step)
+        launcher = _launcher(path)
+    if damage:
+        ledger.Ledger(ledger_file(path)).append(ledger.ACCEPTED, problem=damage)
+    if step is not None:
+        ledger.Ledger(ledger_file(path)).append(ledger.ROLLED_BACK, step=step, attempt=ledger.attempts(ledger_file(path)))
+        say(f"{path.name}: back to step {step}; later checkpoints are off the branch")
+    if overrides:
         ledger.Ledger(ledger_file(path)).append("changed", changes=changes)
         for change in changes:
             say(f"  {change['key']}: {change['from']} -> {change['to']}")
-    return int(_launcher(path).submit(JobSpec(path, _foreign_command(path)), detach))
+    return int(launcher.submit(JobSpec(path, _foreign_command(path)), detach))
+
+
+def _ledger_damage(run: Path, step: int | None) -> str:
+    """What is wrong with a run's ledger: it says which checkpoints are rolled back, so whoever resumes must name the step then."""
+    from mltrain.errors import DataError
+    from mltrain.runs import ledger
+    from mltrain.runs.layout import ledger_file
+    try:
+        ledger.verify_for_resume(ledger_file(run))
+    except DataError as error:
+        if step is None:
+            raise DataError(error.message, f"mltrain resume {run.name} --from STEP goes on from a checkpoint that you choose") from None
+        return error.message
+    return ""
 
 
 def _launcher(run: Path) -> Launcher:
     """The launcher of a run's own recipe. A run that `mltrain agent --run-dir` made has no recipe: it is local."""
-    import json
-
     from mltrain.launch.local import Local
     from mltrain.runs import ledger
     from mltrain.runs.layout import config_file, ledger_file
-    if not config_file(run).is_file():
+    if not config_file(run).exists():
         made = next(iter(ledger.read(ledger_file(run))), {})
         return Local(workers=made.get("workers", 1))
     from mltrain.config.build import build
     from mltrain.config.targets import Allowed
-    config = json.loads(config_file(run).read_text())
+    from mltrain.runs.config import read_config
+    config = read_config(run)
     launcher: Launcher = build(config["tree"]["launcher"], allowed=Allowed.from_dict(config["allowed"]))
     return launcher
 
@@ -327,15 +358,11 @@ def _foreign_command(run: Path) -> tuple[str, ...]:
     return tuple(next((row["command"] for row in ledger.read(ledger_file(run)) if row["event"] == "created"), ()))
 
 
-def _roll_back(run: Path, step: int) -> None:
-    """Retire what came after a checkpoint. Raises MissingInput (66) if there is none of that step."""
-    from mltrain.runs import ledger
-    from mltrain.runs.layout import ledger_file
+def _known_step(run: Path, step: int) -> None:
+    """Raises MissingInput (66) if the run has no valid checkpoint of that step."""
     known = sorted({saved.step for saved in list_checkpoints(str(run)) if saved.valid and saved.current})
     if step not in known:
         raise MissingInput(f"{run.name} has no valid checkpoint of step {step}", f"it has {', '.join(map(str, known)) or 'none'}")
-    path = ledger_file(run)
-    ledger.Ledger(path).append(ledger.ROLLED_BACK, step=step, attempt=ledger.attempts(path))
 
 
 # ── reports ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -409,7 +436,7 @@ def launch(overrides: Sequence[str], detach: bool = False) -> int:
     code (detached: 0 when it has started). Raises ConfigError (78), MissingInput (66), StorageError (74) before anything is made."""
     import sys
 
-    from mltrain.beginning import find_weights, launcher_of, new_run, prepare_data
+    from mltrain.beginning import find_weights, launcher_of, make_checkpoint_folder, new_run, prepare_data
     from mltrain.launch.early import Early
     from mltrain.launch.job import JobSpec
     with Early() as early:
@@ -418,6 +445,7 @@ def launch(overrides: Sequence[str], detach: bool = False) -> int:
         launcher = launcher_of(composed)
         find_weights(composed)
         prepare_data(composed)
+        make_checkpoint_folder(composed)
         run = new_run(composed, ["mltrain", "launch", *overrides])
         print(f"run   {run}", file=sys.stderr, flush=True)
         code = launcher.submit(JobSpec(run, early=early), detach)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from mltrain.config.build import build
 from mltrain.config.check import check
 from mltrain.config.compose import Composed, compose
 from mltrain.config.interpolation import SECRET
+from mltrain.config.origin import TARGET
 from mltrain.config.problem import Problem, refuse
 from mltrain.config.root import steps
-from mltrain.errors import ConfigError, UsageError
+from mltrain.errors import ConfigError, StorageError, UsageError
 from mltrain.launch.launcher import Launcher
 from mltrain.runs import layout, ledger, outcome, provenance
 from mltrain.runs.atomic import write_json
+from mltrain.runs.config import read_config
 from mltrain.runs.difference import differences
 from mltrain.trust.redact import redact
 from mltrain.trust.secret import register_all
@@ -27,6 +30,8 @@ PROVIDED: dict[str, tuple[str, ...]] = {
     "checkpoint": ("directory", "attempt", "retired", "weights"), "metrics": ("directory", "attempt", "steps"),
     "callback": ("task", "data", "directory", "seed"),
 }
+
+VOCABULARY = ("task", "model", "vocabulary")     # where a model of tokens says how many ids it knows
 
 
 def checked(overrides: Sequence[str], directory: Path | str | None = None) -> tuple[Composed, list[Problem]]:
@@ -46,8 +51,10 @@ def _arithmetic(composed: Composed) -> list[tuple[str, str, str]]:
     tree = composed.tree
     strategy, launcher = tree["strategy"], tree["launcher"]
     world = (launcher.get("workers") or 0) * launcher.get("nodes", 1)
-    key = "micro_batch"
+    key = "launcher"
     try:
+        launcher_of(composed)
+        key = "micro_batch"
         micro_batches = count_micro_batches(tree["global_batch"], tree["micro_batch"])
         if world and "layout" in strategy:
             key = "strategy.replicate" if strategy["layout"] == "hsdp" else "launcher.workers"
@@ -60,6 +67,9 @@ def _arithmetic(composed: Composed) -> list[tuple[str, str, str]]:
         length, unit = steps(tree["steps"])
         if unit == "steps":
             build(tree["schedule"], allowed=composed.allowed, steps=int(length))
+        key = "checkpoint"
+        if tree["checkpoint"][TARGET].startswith("mltrain."):          # ours touches nothing when it is made; anybody's may
+            build(tree["checkpoint"], allowed=composed.allowed, directory=composed.directory, attempt=1, retired=(), weights=None)
     except ConfigError as error:
         return [(key, error.message, error.hint)]
     return []
@@ -71,13 +81,34 @@ def launcher_of(composed: Composed) -> Launcher:
 
 
 def prepare_data(composed: Composed) -> None:
-    """The data is there and long enough, or is made now: better than in a queue's first minute."""
+    """The data is there and long enough, or is made now, and fits the model: better than in a queue's first minute. Raises MissingInput
+    (66), DataError (65), ConfigError (78)."""
     from mltrain.data.display import Display
     data = build(composed.tree["data"], allowed=composed.allowed, secrets=True)
     if hasattr(data, "prepare"):
         with Display("preparing") as display:
             data.prepare(display)
     len(data.train)
+    model = composed.tree["task"].get("model")
+    size = model.get("vocabulary") if isinstance(model, dict) else None
+    needed = data.describe().get("vocabulary") if hasattr(data, "describe") else None
+    if isinstance(size, int) and isinstance(needed, int) and size < needed:
+        raise ConfigError(f"task.model.vocabulary={size}: the data has token ids up to {needed - 1} ({composed.origin(VOCABULARY)})",
+                          f"set task.model.vocabulary={needed}, or more")
+
+
+def make_checkpoint_folder(composed: Composed) -> None:
+    """Where checkpoints go if not into the run's directory, should they go to a disk. Raises StorageError (74) if that cannot be: a run
+    would find out at its first save."""
+    path = composed.tree["checkpoint"].get("path")
+    if not isinstance(path, str) or "://" in path:
+        return
+    try:
+        folder = layout.make_folder(Path(composed.directory, path))
+    except StorageError as error:
+        raise StorageError(f"checkpoint.path={path}: {error.message}", "name a folder that can be written") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StorageError(f"checkpoint.path={path}: {folder} cannot be written", "name a folder that can be")
 
 
 def find_weights(composed: Composed) -> None:
@@ -88,14 +119,18 @@ def find_weights(composed: Composed) -> None:
 
 
 def new_run(composed: Composed, command: Sequence[str]) -> Path:
-    """The run directory with everything that is known before the first attempt."""
-    run = layout.new_run(Path(composed.directory, composed.tree["runs"]), composed.tree["name"])
+    """The run directory with everything that is known before the first attempt: all of it, or none."""
     register_all(SECRET.findall(json.dumps(composed.tree)))     # before anything is written: a patch may hold what the recipe only names
-    write_json(layout.config_file(run), config_of(composed))
-    write_json(layout.overrides_file(run), composed.overrides)
-    provenance.record(run, list(command), composed.directory)
-    ledger.Ledger(layout.ledger_file(run)).append("created", command=[redact(word) for word in command], recipe=composed.recipe)
-    outcome.write_status(run, outcome.new_status(run))
+    run = layout.new_run(Path(composed.directory, composed.tree["runs"]), composed.tree["name"])
+    try:
+        write_json(layout.config_file(run), config_of(composed))
+        write_json(layout.overrides_file(run), composed.overrides)
+        provenance.record(run, list(command), composed.directory)
+        ledger.Ledger(layout.ledger_file(run)).append("created", command=[redact(word) for word in command], recipe=composed.recipe)
+        outcome.write_status(run, outcome.new_status(run))
+    except BaseException:
+        shutil.rmtree(run, ignore_errors=True)
+        raise
     return run
 
 
@@ -105,17 +140,22 @@ def config_of(composed: Composed) -> dict[str, Any]:
             "directory": str(composed.directory.resolve()), "allowed": composed.allowed.to_dict()}
 
 
-def recompose(run: Path, overrides: Sequence[str]) -> list[dict[str, object]]:
-    """Change a run's recipe: its own overrides, then these. Writes config.json anew and returns what changed: [{key, from, to}].
-    Raises ConfigError (78) with every mistake, and then nothing is written."""
-    if not layout.config_file(run).is_file():
+def recompose(run: Path, overrides: Sequence[str], step: int) -> list[dict[str, object]]:
+    """Change a run's recipe: its own overrides, then these. step: where it is. Writes config.json anew and returns what changed:
+    [{key, from, to}]. Raises ConfigError (78) with every mistake, and then nothing is written."""
+    if not layout.config_file(run).exists():
         raise UsageError(f"{run.name} has no recipe, so there is nothing to override", "mltrain resume RUN goes on with its command")
-    config = json.loads(layout.config_file(run).read_text())
+    config = read_config(run)
     given = {text.partition("=")[0].lstrip("+~") for text in overrides}
     # A new choice (strategy=fsdp) takes what was set within the old one (strategy.replicate=2) away with it.
     kept = [text for text in config["overrides"] if not given & {key := text.partition("=")[0].lstrip("+~"), key.partition(".")[0]}]
     composed, problems = checked([*kept, *overrides], config["directory"])
     refuse(problems)
+    for key in given & {"steps", "stop_at"}:
+        if isinstance(composed.tree[key], int) and composed.tree[key] < step:
+            raise ConfigError(f"{key}={composed.tree[key]}: {run.name} is at step {step} already",
+                              f"name a later step, or go back: mltrain resume {run.name} --from STEP")
+    make_checkpoint_folder(composed)
     composed.tree["name"], composed.tree["runs"] = config["tree"]["name"], config["tree"]["runs"]       # a run keeps its name and place
     write_json(layout.config_file(run), config_of(composed))
     write_json(layout.overrides_file(run), composed.overrides)

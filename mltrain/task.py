@@ -12,10 +12,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import nn
+
+from mltrain.errors import TaskError
 
 Batch = dict[str, torch.Tensor]      # column name -> [micro_batch, ...]; one micro-batch
 
@@ -51,7 +54,33 @@ class Task(nn.Module):
 
     def forward(self, batch: Batch, evaluating: bool = False) -> Loss | dict[str, Loss]:
         """The one door that strategies call, so that hooks on modules (sharding, compile) see every pass."""
-        return self.evaluate(batch) if evaluating else self.loss(batch)
+        if not evaluating:
+            loss = _checked(self.loss(batch), name := f"{type(self).__name__}.loss")
+            if torch.is_grad_enabled() and not loss[0].requires_grad:
+                raise TaskError(f"{name}: total depends on no parameter", "was it detached, or made anew by torch.tensor(...)?")
+            return loss
+        results, name = self.evaluate(batch), f"{type(self).__name__}.evaluate"
+        if not isinstance(results, dict):
+            raise TaskError(f"{name} returned {_kind(results)}, not a dict of Loss", 'return {"loss": Loss(total, weight), ...}')
+        return {key: _checked(result, f"{name}: {key!r}") for key, result in results.items()}
+
+
+def _checked(loss: Loss, name: str) -> Loss:
+    """A wrong type is named here, where it comes from, and not by whatever stumbles over it later."""
+    if not isinstance(loss, tuple) or len(loss) != 2:
+        raise TaskError(f"{name} returned {_kind(loss)}, not a Loss", "return Loss(total, weight): the sum over the targets, their number")
+    total, weight = loss
+    if not isinstance(total, torch.Tensor) or total.dim():
+        raise TaskError(f"{name}: total is {_kind(total)}, not a 0-d tensor", "sum it over the targets: reduction=\"sum\", or .sum()")
+    if weight.numel() != 1 if isinstance(weight, torch.Tensor) else not isinstance(weight, Real):
+        raise TaskError(f"{name}: weight is {_kind(weight)}, not a number", "give the number of targets: an integer or a 0-d tensor")
+    return loss
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {list(value.shape)}"
+    return "None" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
 
 
 @dataclass(frozen=True, slots=True)

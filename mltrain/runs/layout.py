@@ -61,7 +61,7 @@ def make_folder(path: Path) -> Path:
             path.mkdir(exist_ok=True)
             path.chmod(FOLDER_MODE)
         except OSError as error:
-            raise StorageError(f"{path}: cannot be made: {error.strerror}", "choose another folder with runs=FOLDER") from None
+            raise StorageError(f"{path}: cannot be made: {error.strerror}", "choose another folder") from None
     return path
 
 

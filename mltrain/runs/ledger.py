@@ -21,7 +21,7 @@ from mltrain.trust.redact import redact_data
 
 Row = dict[str, Any]
 ROOT = "0" * 64          # prev of the first row
-ROLLED_BACK, CANCEL = "rolled back", "cancel requested"
+ROLLED_BACK, CANCEL, ACCEPTED = "rolled back", "cancel requested", "damage accepted"
 _RESERVED = {"seq", "time", "event", "prev", "sha"}
 
 
@@ -93,7 +93,8 @@ def _parse(line: bytes) -> Row | None:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("sha"), str) and isinstance(row.get("seq"), int) else None
+    kinds = {"sha": str, "seq": int, "event": str, "time": (int, float)}
+    return row if isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in kinds.items()) else None
 
 
 def _write(fd: int, last: Row | None, event: str, fields: dict[str, Any]) -> Row:
@@ -118,8 +119,22 @@ def verify(path: Path) -> int:
     """Check every row and its link. Returns the number of rows; raises DataError (65) naming the first bad line, MissingInput (66)."""
     if not path.is_file():
         raise MissingInput(f"{path}: there is no ledger", "is this a run directory?")
-    previous, count = ROOT, 0
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+    return _follow(path, list(enumerate(path.read_bytes().split(b"\n"), 1)), 0, ROOT)
+
+
+def verify_for_resume(path: Path) -> None:
+    """The same for what a resume goes by: what came before damage that was accepted does not count, nor does a last line that a crash
+    tore. Raises DataError (65)."""
+    *lines, _torn = enumerate(path.read_bytes().split(b"\n"), 1) if path.is_file() else [(0, b"")]
+    rows = [_parse(line) for _, line in lines]
+    begin = max((at for at, row in enumerate(rows) if row and row["event"] == ACCEPTED), default=0)
+    accepted = rows[begin] if begin else None
+    _follow(path, lines[begin:], accepted["seq"] - 1 if accepted else 0, accepted["prev"] if accepted else ROOT)
+
+
+def _follow(path: Path, lines: list[tuple[int, bytes]], count: int, previous: str) -> int:
+    """Along the chain. count, previous: number and digest of the row before the first line. Returns the number of the last row."""
+    for number, line in lines:
         if not line:
             continue
         row = _parse(line)
@@ -137,6 +152,15 @@ def verify(path: Path) -> int:
 def retired(path: Path) -> list[tuple[int, int]]:
     """[(step, attempt)] of all roll-backs: checkpoints above `step` made by attempts up to `attempt` are off the branch."""
     return [(int(row["step"]), int(row["attempt"])) for row in read(path) if row["event"] == ROLLED_BACK]
+
+
+def saved_step(path: Path) -> int:
+    """The newest saved step of the branch, as far as the ledger knows; 0 before the first."""
+    step = 0
+    for row in read(path):
+        if row["event"] in ("saved", ROLLED_BACK):
+            step = int(row["step"]) if row["event"] == ROLLED_BACK else max(step, int(row["step"]))
+    return step
 
 
 def attempts(path: Path) -> int:

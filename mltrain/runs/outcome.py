@@ -10,11 +10,13 @@ import os
 import socket
 import time
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
-from mltrain.errors import DataError, NodeUnfit
+from mltrain.errors import DataError, NodeUnfit, StorageError
+from mltrain.runs import ledger
 from mltrain.runs.atomic import write_json
-from mltrain.runs.layout import config_file, name_of, status_file
+from mltrain.runs.layout import config_file, ledger_file, name_of, status_file
 from mltrain.runs.lease import STALE_SECONDS, is_live
 from mltrain.trust.digest import plain
 from mltrain.trust.redact import redact_data
@@ -22,6 +24,12 @@ from mltrain.trust.redact import redact_data
 LIVE_STATES, ENDED_STATES = ("queued", "running"), ("done", "failed", "cancelled", "stopped")
 FRESH_SECONDS = 3.0      # agents beat once a second: an older beat of a process that is gone means that the run is lost
 Status = dict[str, Any]
+_MAYBE = (int, float, NoneType)
+_KINDS: dict[str, tuple[Any, object]] = {        # what readers rely on: kind, and what stands for an absent one
+    "state": (str, ""), "step": (int, 0), "steps": ((int, NoneType), None), "samples": (int, 0), "tokens": (int, 0), "attempts": (int, 0),
+    "loss": (_MAYBE, None), "started": (_MAYBE, None), "ended": (_MAYBE, None), "goodput": (_MAYBE, None), "host": (str, ""),
+    "pid": (int, 0), "beat": (_MAYBE, 0), "ranks": (list, []), "code": ((int, NoneType), None), "reason": (str, ""),
+}
 
 
 def new_status(run: Path, launcher: str = "local", steps: int | None = None, **fields: object) -> Status:
@@ -46,14 +54,23 @@ def last_status(run: Path) -> Status:
     """status.json as written, or what can be said without one. Raises DataError (65) if it is damaged."""
     path = status_file(run)
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_bytes())
     except FileNotFoundError:
         return new_status(run, steps=_steps(run), beat=path.parent.stat().st_mtime, pid=0)
-    except (ValueError, UnicodeDecodeError, RecursionError):
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror}", "is it yours, is the disk there?") from None
+    except (ValueError, RecursionError):
         value = None
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: not the status of a run", "mltrain resume RUN writes it anew")
-    return {**new_status(run), **value}
+    if not isinstance(value, dict) or not _is_right(value):
+        raise DataError(f"{path}: not the status of a run", f"mltrain resume {run.name} writes it anew")
+    here = {"id": run.name, "name": name_of(run), "directory": str(run.absolute())}      # a folder may have been moved or copied
+    return {**new_status(run), **value, **here}
+
+
+def _is_right(value: Status) -> bool:
+    kinds = all(isinstance(value.get(name, usual), kind) for name, (kind, usual) in _KINDS.items())
+    return kinds and value.get("state", "queued") in (*LIVE_STATES, *ENDED_STATES) and all(
+        isinstance(rank, dict) and {"rank", "host", "pid", "phase", "step"} <= rank.keys() for rank in value.get("ranks", []))
 
 
 def read_status(run: Path) -> Status:
@@ -64,11 +81,27 @@ def read_status(run: Path) -> Status:
     return status
 
 
+def restored_status(run: Path) -> Status:
+    """The same for whoever is about to act on the run: a damaged status.json is first written anew, from the ledger."""
+    try:
+        return read_status(run)
+    except DataError:
+        rows = ledger.read(ledger_file(run))
+    last = next((row for row in reversed(rows) if row["event"] in (*ENDED_STATES, "attempt started")), {})
+    ended = last.get("event") in ENDED_STATES
+    status = new_status(run, steps=_steps(run), attempts=ledger.attempts(ledger_file(run)), pid=0, beat=0.0)
+    status["state"] = last["event"] if ended else "running" if last else "queued"
+    if ended:
+        status.update(step=last.get("step") or 0, code=last.get("code"), reason=last.get("reason", ""), ended=last["time"])
+    write_status(run, status, durable=True)
+    return read_status(run)
+
+
 def brief(run: Path) -> Status:
     """The same without the ranks, for a list of runs; a damaged one does not hide the others."""
     try:
         status = read_status(run)
-    except DataError as error:
+    except (DataError, StorageError) as error:
         return {**new_status(run), "state": "lost", "reason": error.message}
     return {key: value for key, value in status.items() if key != "ranks"}
 

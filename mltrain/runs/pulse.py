@@ -2,7 +2,7 @@
 
     byte 0      beats, phase (index into PHASES), step (optimizer steps done, -1: none known), loss, samples, tokens
     byte 48     step and moment at which this attempt began to train, moment of the exception record, 1 if STACK_SIGNAL writes the stack,
-                moment of the newest beat
+                moment of the newest beat, exit code to leave with at the next one (chaos)
     byte 1024   exception record, JSON: type, message, where, code
     byte 4096   stack of all threads, text of faulthandler
 
@@ -37,7 +37,7 @@ PAGE_VARIABLE, REPORT_VARIABLE = "MLTRAIN_PULSE_FD", "MLTRAIN_REPORT_FD"
 STACK_SIGNAL = signal.SIGRTMIN + 7       # scripts use SIGUSR1 and SIGUSR2 themselves (submitit, Lightning)
 PAGE_BYTES, RECORD_AT, STACK_AT = 65536, 1024, 4096
 _NUMBERS = struct.Struct("qqqdqq")       # what a beat writes
-_BEGIN, _MOMENT, _DUMPS, _BEAT = 48, 64, 72, 80          # offsets: (int64 step, double moment), double, int64, double
+_BEGIN, _MOMENT, _DUMPS, _BEAT, _EXIT = 48, 64, 72, 80, 88           # offsets: (int64 step, double moment), double, int64, double, byte
 _DOUBLE = struct.Struct("d")
 _NUMBER_OF = {name: number for number, name in enumerate(PHASES)}
 _MEMORY = "mltrain-pulse"
@@ -79,6 +79,10 @@ class Page:
         """time.monotonic of the newest beat; 0 before the first."""
         moment: float = _DOUBLE.unpack_from(self.memory, _BEAT)[0]
         return moment
+
+    def order_exit(self, code: int) -> None:
+        """The worker leaves with this exit code, 1 to 255, at its next beat: a fault made on purpose."""
+        self.memory[_EXIT] = code
 
     def begin(self) -> tuple[int, float] | None:
         """(step, time.monotonic) at which this attempt began to train; None if it has not."""
@@ -161,6 +165,8 @@ class Pulse:
         """phase: one of PHASES. step: optimizer steps done so far. loss, samples, tokens: as of `step`; those not given stay."""
         if self.page is None:
             return
+        if self.page.memory[_EXIT]:
+            os._exit(self.page.memory[_EXIT])
         if loss is not None:
             self._loss = loss
         if samples is not None:
@@ -197,6 +203,16 @@ class Pulse:
         """Note the exception this worker ends with. code: its exit code (default: the error's own class, else 70)."""
         if self.page is not None:
             self.page.write_record(error, code if code is not None else int(getattr(error, "code", 70) or 70))
+
+
+def page_of(pid: int) -> Page | None:
+    """The page of a worker, from any process of the same user; None if it has none."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{pid}/fd/{name}").startswith(f"/memfd:{_MEMORY}"):
+                    return Page(os.open(f"/proc/{pid}/fd/{name}", os.O_RDWR | os.O_CLOEXEC))
+    return None
 
 
 def _is_page(fd: int) -> bool:
