@@ -23,6 +23,7 @@ VERBS = {
     "metrics": ("metrics", "write a run's numbers again, into a tracker that missed them"),
     "completion": ("completion", "the script that lets bash, zsh or fish complete all this"),
     "agent": ("agent", "run any command on N workers and restart them when one dies (like torchrun)"),
+    "chaos": ("chaos", "break a live run on purpose, to see it go on"),
     "doctor": ("doctor", "look at this machine and this installation"),
     "worker": ("worker", ""),                  # started by the agent
 }
