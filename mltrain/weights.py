@@ -2,7 +2,6 @@
 another program's names for them; here they meet."""
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from mltrain.checkpoint.storage import LocalStorage, Storage, open_storage
 from mltrain.checkpoint.weights import WEIGHTS, as_manifest, hash_file
 from mltrain.errors import StorageError, UsageError
 from mltrain.runs import layout
+from mltrain.runs.config import read_config
 from mltrain.runs.lease import Lease
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ def run_config(path: str) -> dict[str, Any]:
     run = Path(path).parent
     if "://" in path or not layout.config_file(run).is_file():
         return {}
-    config: dict[str, Any] = json.loads(layout.config_file(run).read_text())
-    return config
+    return read_config(run)
 
 
 def _as_llama(config: dict[str, Any]) -> tuple[dict[str, exports.Part], dict[str, Any]]:
@@ -57,8 +56,10 @@ def _as_llama(config: dict[str, Any]) -> tuple[dict[str, exports.Part], dict[str
     task = config["tree"]["task"] if config else {}
     model = task.get("model", {})
     if (task.get("_target_"), model.get("_target_")) != (LANGUAGE_MODEL, REFERENCE):
-        what = f"its model is {model.get('_target_') or task.get('_target_')}" if task else "it has no recipe"
-        raise UsageError(f"--format huggingface: {what}; only {REFERENCE} has a layout there", "--format safetensors exports any model")
+        what = "it has no recipe" if not task else f"its model is {model.get('_target_')}" if task.get("_target_") == LANGUAGE_MODEL else (
+            f"its task is {task.get('_target_')}")
+        raise UsageError(f"--format huggingface: {what}; only {REFERENCE} in {LANGUAGE_MODEL} has a layout there",
+                         "--format safetensors exports any model")
     import torch
 
     from mltrain.config.build import build

@@ -60,6 +60,8 @@ def test_a_wrong_line_says_what_is_wrong(folder, capsys, argv, code, words):
 def test_the_verb_needs_neither_torch_nor_hydra(folder):
     code = ("import sys; from mltrain.cli.main import main; "
             "[main(['checkpoint', verb, sys.argv[1]]) for verb in ('list', 'verify', 'digest')]; "
+            "main(['checkpoint', 'export', sys.argv[1], '--to', sys.argv[1] + '/out']); "
+            "main(['checkpoint', 'prune', sys.argv[1], '--keep', '1']); "
             "print([name for name in ('torch', 'hydra', 'pyarrow', 'fsspec') if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr

@@ -8,8 +8,8 @@ import torch
 
 from mltrain.api import check, compose
 from mltrain.assets import asset_dir
-from mltrain.config.document import read
 from mltrain.config.build import build
+from mltrain.config.document import read
 from mltrain.config.root import GROUPS, Root, seconds, steps
 
 ROOT_FILE = read(asset_dir("conf") / "run.yaml")
@@ -32,8 +32,8 @@ def test_every_root_key_has_a_value_to_start_with_and_a_type():
 
 def test_the_options():
     assert OPTIONS == [
-        "callback/bigram", "callback/none", "callback/sample", "checkpoint/local", "data/digits", "data/stdlib", "data/text", "experiment/debug",
-        "experiment/smoke", "launcher/local",
+        "callback/bigram", "callback/none", "callback/sample", "checkpoint/local", "data/digits", "data/stdlib", "data/text",
+        "experiment/debug", "experiment/smoke", "launcher/local",
         "metrics/all", "metrics/default", "metrics/prometheus", "metrics/tensorboard", "metrics/wandb",
         "optimizer/adamw", "optimizer/sgd", "precision/bf16", "precision/fp32",
         "schedule/constant", "schedule/cosine", "schedule/linear", "schedule/wsd", "strategy/auto", "strategy/ddp", "strategy/fsdp",
