@@ -3,10 +3,12 @@
     64 65 66 78     usage, data, configuration                    never restarted
     69              this node is unfit                            not restarted here (several nodes: the others go on)
     70, exception   the script's own failure                      not before the first step, not when it cannot be imported, not twice
-    the same 74, signals, …  storage, a killed worker, anything else       restarted within the budget
+    74              storage                                       restarted within the budget, but not to train the same steps a third
+                                                                  time for a disk that takes none of them
+    signals, …      a killed worker, anything else                restarted within the budget
 
 The budget is a number of restarts without a new saved step: each newly saved step refills it. The first restart is immediate, then the
-wait doubles.
+least time between two starts doubles: an attempt that ran for so long is followed at once.
 """
 from __future__ import annotations
 
@@ -35,6 +37,7 @@ class Policy:
         """own: the workers are ours, which beat from their first step on: one that never did has made none."""
         self.restarts, self.own, self._used, self._saved = restarts, own, 0, -1
         self._stepped = False                                  # has any attempt of this agent completed a step?
+        self._lost = -1                                        # where an attempt's steps were lost: they could not be saved
         self._last: tuple[tuple[str, str, str, int], float] | None = None
 
     def saved(self, step: int) -> None:
@@ -54,11 +57,16 @@ class Policy:
             return Verdict(70, "not restarted: an exception before the first step comes back")
         if cause.is_exception and same:
             return Verdict(70, "not restarted: the same exception " + (f"at step {cause.step} again" if cause.step >= 0 else "twice"))
+        if cause.code == 74 and cause.trained > 0:
+            if cause.step == self._lost:
+                return Verdict(74, f"not restarted: state could not be saved at step {cause.step} again")
+            self._lost = cause.step
         if self._used >= self.restarts:
             spent = f"{self.restarts} restarts without a new saved step" if self.restarts else "--restarts is 0"
             return Verdict(cause.exit_code, f"not restarted: {spent}")
         self._used += 1
-        wait = 0.0 if self._used == 1 else min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (self._used - 2))
+        apart = 0.0 if self._used == 1 else min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (self._used - 2))
+        wait = max(0.0, apart - seconds)
         return Verdict(None, f"restarting in {wait:.1f} s ({self._used} of {self.restarts} without a new saved step)", wait)
 
     def _same_as_last(self, cause: End, seconds: float) -> bool:

@@ -22,8 +22,13 @@ def test_the_rest_is(code: int) -> None:
 
 def test_the_first_restart_is_immediate_then_the_wait_doubles() -> None:
     policy = Policy(16)
-    waits = [policy.judge(end(-9), 1.0).wait for _ in range(10)]
+    waits = [policy.judge(end(-9), 0.0).wait for _ in range(10)]
     assert waits == [0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+
+
+def test_an_attempt_that_ran_longer_than_the_wait_is_followed_at_once() -> None:
+    policy = Policy(16)
+    assert [policy.judge(end(-9), seconds).wait for seconds in (0.1, 0.1, 0.5, 3.0, 1.5)] == [0.0, 0.15, 0.0, 0.0, 0.5]
 
 
 def test_the_budget_ends_with_the_workers_code() -> None:
