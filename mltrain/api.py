@@ -196,11 +196,13 @@ def agent(argv: list[str], parser: Callable[[str, str, str], argparse.ArgumentPa
 
 
 def status(runs: str = "runs", run: str | None = None) -> list[dict[str, Any]]:
-    """All runs of a folder, oldest first; or the one that `run` names, with its ranks. Keys as in status.json."""
+    """All runs of a folder, oldest first; or the one that `run` names, with its ranks. Keys as in status.json. Raises MissingInput (66)."""
     from mltrain.runs import outcome
     from mltrain.runs.layout import find_run, list_runs
     if run is not None:
         return [outcome.read_status(find_run(Path(runs), run))]
+    if not Path(runs).is_dir() and (runs != "runs" or Path(runs).exists()):       # the usual folder comes with the first run
+        raise MissingInput(f"{runs}: there is no such folder", "runs=FOLDER names the folder that holds the runs")
     return [outcome.brief(path) for path in list_runs(Path(runs))]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mltrain.agent.output import parse_streams
 from mltrain.agent.workers import Command
-from mltrain.errors import ConfigError, UsageError
+from mltrain.errors import ConfigError, MissingInput, UsageError
 
 DEFAULT_RESTARTS, DEFAULT_GRACE_SECONDS = 16, 120.0
 DESCRIPTION = """Run any command on N workers of this machine, and restart them when one dies.
@@ -84,7 +84,7 @@ def parser(make: Make) -> argparse.ArgumentParser:
 
 
 def parse(argv: list[str], make: Make) -> Options:
-    """Raises UsageError (64), ConfigError (78)."""
+    """Raises UsageError (64), MissingInput (66), ConfigError (78)."""
     p = parser(make)
     head, rest, dashes = _split(p, argv)
     values = p.parse_args(head)
@@ -97,6 +97,8 @@ def parse(argv: list[str], make: Make) -> Options:
         raise UsageError("--restarts and --grace must not be negative", "mltrain agent --help explains them")
     if values.hang_seconds is not None and not 0 <= values.hang_seconds < float("inf"):
         raise UsageError(f"--hang-seconds {values.hang_seconds:g}: not a number of seconds", "0 looks for no hangs")
+    if not 0 <= values.master_port < 1 << 16:
+        raise UsageError(f"--master-port {values.master_port}: not a port", "a number from 0 (a new one each attempt) to 65535")
     argv_of_worker = rest if dashes or values.no_python else _as_torchrun(rest, values.module)
     run = values.run_dir.absolute() if values.run_dir else None
     try:
@@ -144,6 +146,8 @@ def as_command(argv: list[str]) -> Command:
             return Command(argv, argv[2:], module=True)
         if not argv[1].startswith("-") and os.path.isfile(argv[1]):
             return Command(argv, argv[1:])
+        if not argv[1].startswith("-") and not os.path.exists(argv[1]):
+            raise MissingInput(f"{argv[1]}: there is no such script", f"the command was: {shlex.join(argv)}")
     return Command(argv)
 
 

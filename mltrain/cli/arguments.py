@@ -37,4 +37,6 @@ class Parser(argparse.ArgumentParser):
 def split_runs(words: list[str]) -> tuple[str, list[str]]:
     """(folder of runs, the other words): `runs=FOLDER` may stand anywhere; the last one counts."""
     folder = [word.partition("=")[2] for word in words if word.startswith("runs=")]
+    if folder and not folder[-1]:
+        raise UsageError("runs= names no folder", "write runs=FOLDER, or leave it away (then it is runs/)")
     return (folder[-1] if folder else "runs"), [word for word in words if not word.startswith("runs=")]

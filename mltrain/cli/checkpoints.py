@@ -38,7 +38,7 @@ def checkpoint(argv: list[str]) -> int:
     settings = {"runs": "runs", "step": args.step}
     for word in args.settings:
         key, equals, value = word.partition("=")
-        if key not in settings or not equals:
+        if key not in settings or not equals or not value:
             raise UsageError(f"{word} is not step=N or runs=FOLDER", "mltrain checkpoint --help explains it")
         settings[key] = _number(word, value) if key == "step" else value
     return actions[args.action](args.run, settings["runs"], settings["step"], args.json)

@@ -5,7 +5,7 @@ import os
 import sys
 from importlib import import_module
 
-from mltrain.errors import INTERRUPTED, MltrainError
+from mltrain.errors import INTERRUPTED, MltrainError, StorageError
 
 # verb -> (module in mltrain.cli, one line for --help). A verb is a function of that module: arguments in, exit code out.
 VERBS = {
@@ -76,6 +76,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:                    # `mltrain status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except OSError as error:                   # a disk or a permission where no room has expected it
+        print(f"mltrain: {error.filename or 'the operating system says'}: {error.strerror or error}", file=sys.stderr)
+        return StorageError.code
 
 
 if __name__ == "__main__":

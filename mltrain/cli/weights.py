@@ -88,7 +88,7 @@ def runs_folder(settings: Sequence[str]) -> str:
     """Of the bare arguments: runs=FOLDER."""
     runs = "runs"
     for word in settings:
-        key, equals, runs = word.partition("=")
-        if key != "runs" or not equals:
+        key, _, runs = word.partition("=")
+        if key != "runs" or not runs:
             raise UsageError(f"{word} is not runs=FOLDER")
     return runs

@@ -84,6 +84,9 @@ def render(problems: Sequence[Problem]) -> str:
 
 
 def refuse(problems: Sequence[Problem]) -> None:
-    """Raise one ConfigError (78) with every problem in it; nothing when there is none."""
+    """Raise one ConfigError (78) with every problem in it, two lines if it is a single one; nothing when there is none."""
+    if len(problems) == 1:
+        raise ConfigError(f"{problems[0].key}: {problems[0].message}" + (f" ({problems[0].origin})" if problems[0].origin else ""),
+                          problems[0].hint)
     if problems:
-        raise ConfigError(f"the recipe has {len(problems)} mistake{'' if len(problems) == 1 else 's'}\n{render(problems)}")
+        raise ConfigError(f"the recipe has {len(problems)} mistakes\n{render(problems)}")

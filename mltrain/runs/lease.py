@@ -54,7 +54,11 @@ class Lease:
         with contextlib.suppress(OSError):                     # a file system without owners
             os.fchmod(fd, FILE_MODE)
         self._fd = fd
-        self.beat(attempt)
+        try:
+            self.beat(attempt)
+        except OSError as error:
+            self.release()
+            raise StorageError(f"{self.path}: cannot be written: {error.strerror}", "is the disk full?") from None
 
     def beat(self, attempt: int | None = None) -> None:
         """Say that the holder lives; cheap enough for once a second."""

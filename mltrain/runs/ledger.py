@@ -93,7 +93,7 @@ def _parse(line: bytes) -> Row | None:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    kinds = {"sha": str, "seq": int, "event": str, "time": (int, float)}
+    kinds: dict[str, Any] = {"sha": str, "seq": int, "event": str, "time": (int, float)}
     return row if isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in kinds.items()) else None
 
 

@@ -10,7 +10,7 @@ from mltrain.agent.options import Options, accelerators, parse
 from mltrain.agent.output import parse_streams
 from mltrain.agent.variables import variables
 from mltrain.cli.arguments import Parser
-from mltrain.errors import ConfigError, UsageError
+from mltrain.errors import ConfigError, MissingInput, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -43,12 +43,16 @@ def test_both_ways_to_name_a_command(argv: list[str], command: list[str], worker
     ([sys.executable, "train.py", "a"], ["train.py", "a"], False),
     ([sys.executable, "-m", "mod", "a"], ["mod", "a"], True),
     ([sys.executable, "-u", "train.py"], [], False),
-    ([sys.executable, "missing.py"], [], False),
     (["sh", "train.py"], [], False),
 ])
 def test_only_what_this_python_would_run_can_be_forked(argv: list[str], script: list[str], module: bool) -> None:
     command = options("--", *argv).command
     assert (command.script, command.module) == (script, module)
+
+
+def test_a_script_that_is_not_there_is_66() -> None:
+    with pytest.raises(MissingInput, match="missing.py: there is no such script"):
+        options("--", sys.executable, "missing.py")
 
 
 def test_our_own_worker_is_known() -> None:
