@@ -28,7 +28,8 @@ code, .code { font: 12.5px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "L
 .tiles dd small { display: block; font-size: 12px; font-weight: 400; color: var(--quiet) }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 12px }
 figure { margin: 0; padding: 10px 12px 4px } figcaption { font-size: 13px } figcaption > span { font-size: 12px; margin-left: 6px }
-figcaption .lines { float: right } .lines span { margin-left: 12px; white-space: nowrap } .lines i { margin-right: 5px; width: 9px; height: 9px }
+figcaption .lines { float: right }
+figcaption .lines span { margin-left: 12px; white-space: nowrap } .lines i { margin-right: 5px; width: 9px; height: 9px }
 svg { display: block; width: 100%; height: auto } svg text { font-size: 11px; fill: var(--quiet) }
 svg .y { text-anchor: end } svg .x { text-anchor: middle } svg text.attempt { font-size: 10px }
 .grid { stroke: var(--grid); fill: none } .axis { stroke: var(--quiet); fill: none } rect.attempt { fill: var(--shade) }
