@@ -86,7 +86,8 @@ def render(problems: Sequence[Problem]) -> str:
 def refuse(problems: Sequence[Problem]) -> None:
     """Raise one ConfigError (78) with every problem in it, two lines if it is a single one; nothing when there is none."""
     if len(problems) == 1:
-        raise ConfigError(f"{problems[0].key}: {problems[0].message}" + (f" ({problems[0].origin})" if problems[0].origin else ""),
-                          problems[0].hint)
+        (one,) = problems
+        text = one.message if one.message.startswith(one.key) else f"{one.key}: {one.message}"
+        raise ConfigError(text + (f" ({one.origin})" if one.origin else ""), one.hint)
     if problems:
         raise ConfigError(f"the recipe has {len(problems)} mistakes\n{render(problems)}")

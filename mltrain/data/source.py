@@ -4,7 +4,9 @@ from __future__ import annotations
 import os
 import sys
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from mltrain.data.builder import TRAIN, VALIDATION
 from mltrain.data.dataset import Dataset, open_split, some_of
@@ -16,6 +18,8 @@ from mltrain.data.tokenizer import Tokenizer, open_tokenizer
 from mltrain.data.workplace import Busy, wait_for_other
 from mltrain.errors import MissingInput
 
+Positive = Annotated[int, Meta(ge=1)]
+
 
 class Tokens:
     """Windows of `sequence` tokens (and one more, the last target) of a dataset made by `mltrain data prepare`.
@@ -24,7 +28,8 @@ class Tokens:
     windows of the validation split count, the first ones of a fixed shuffle (default: all).
     Nothing is read before it is needed; fingerprint and counts come from the manifest alone."""
 
-    def __init__(self, path: str, sequence: int, source: str | list[str] | None = None, validation_samples: int | None = None) -> None:
+    def __init__(self, path: str, sequence: Positive, source: str | list[str] | None = None,
+                 validation_samples: Positive | None = None) -> None:
         self.path, self.sequence, self.validation_samples = path, sequence, validation_samples
         self.sources = [source] if isinstance(source, str) else list(source or [])
 

@@ -11,6 +11,9 @@ import time
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
+from typing import Annotated
+
+from msgspec import Meta
 
 from mltrain.metrics.jsonl import JsonLines
 from mltrain.metrics.sink import Record, RunSink, Sink
@@ -40,8 +43,8 @@ class Metrics:
     last. directory: of the run; there the record of truth is kept (`jsonl.py`) unless `sinks` has one of the name jsonl. attempt: number
     of this attempt. steps: the run's last step, if known. Raises StorageError if the record of truth cannot be opened."""
 
-    def __init__(self, sinks: dict[str, Sink] | None = None, every: int = 10, directory: str | None = None, attempt: int = 1,
-                 steps: int | None = None) -> None:
+    def __init__(self, sinks: dict[str, Sink] | None = None, every: Annotated[int, Meta(ge=1)] = 10, directory: str | None = None,
+                 attempt: int = 1, steps: int | None = None) -> None:
         self.every, self.steps = max(1, every), steps
         named = dict(sinks or {})
         if directory is not None and "jsonl" not in named:

@@ -4,12 +4,18 @@ Letters: B sequences, T tokens each. The blocks are those of `layers`.
 """
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Tensor, nn
 
 from mltrain.errors import ConfigError
 from mltrain.models.layers import Embedding, Linear, new_blocks
+
+Positive = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
 
 
 class GPT(nn.Module):
@@ -20,8 +26,9 @@ class GPT(nn.Module):
 
     deferred_init = True
 
-    def __init__(self, vocabulary: int, width: int = 256, layers: int = 6, heads: int = 4, kv_heads: int | None = None,
-                 hidden: int | None = None, dropout: float = 0.0, tied: bool = True, base: float = 10_000.0) -> None:
+    def __init__(self, vocabulary: Positive, width: Positive = 256, layers: Positive = 6, heads: Positive = 4,
+                 kv_heads: Positive | None = None, hidden: Positive | None = None, dropout: Share = 0.0,
+                 tied: bool = True, base: float = 10_000.0) -> None:
         super().__init__()
         kv_heads = kv_heads or heads
         if width % heads or (width // heads) % 2:
