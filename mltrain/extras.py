@@ -8,8 +8,8 @@ from mltrain.errors import NodeUnfit
 
 EXTRAS = {
     "deepspeed": "deepspeed", "accelerate": "accelerate", "wandb": "wandb", "trackio": "trackio", "tensorboard": "tensorboard",
-    "prometheus_client": "prometheus", "s3fs": "s3", "gcsfs": "gcs", "adlfs": "azure", "tokenizers": "text", "PIL": "vision", "sklearn": "vision",
-    "kubernetes": "kubernetes", "sky": "cloud",
+    "prometheus_client": "prometheus", "s3fs": "s3", "gcsfs": "gcs", "adlfs": "azure", "tokenizers": "text", "PIL": "vision",
+    "sklearn": "vision", "kubernetes": "kubernetes", "sky": "cloud",
 }
 
 
