@@ -1,6 +1,7 @@
-"""What does one record cost the loop, and what does it cost the thread that writes it?"""
+"""What does one record cost the loop, and what does it cost the thread that writes it, sink by sink?"""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -8,7 +9,12 @@ from queue import SimpleQueue
 
 from harness import compare, per_call
 
+from mltrain.metrics.console import Console
 from mltrain.metrics.jsonl import JsonLines
+from mltrain.metrics.prometheus import Prometheus
+from mltrain.metrics.sink import RunSink, Sink
+from mltrain.metrics.tensorboard import TensorBoard
+from mltrain.metrics.wandb import Wandb
 from mltrain.metrics.writer import Metrics
 
 RECORD = {
@@ -41,6 +47,23 @@ def main() -> None:
             "json.dumps and write": per_call(lambda: plain.write(json.dumps(RECORD).encode() + b"\n"), CALLS),
         }, unit="µs", limit="json.dumps and write").markdown())
         sink.close()
+    every_sink()
+
+
+def every_sink() -> None:
+    """Per record, called by the writer's thread: what the loop's cores may lose to it every `every` steps. wandb: offline."""
+    os.environ["WANDB_MODE"] = "offline"
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        sinks: dict[str, Sink] = {"jsonl": JsonLines(folder), "console": Console(), "prometheus": Prometheus(interval=0.0),
+                                  "tensorboard": TensorBoard(), "wandb, offline": Wandb()}
+        for sink in sinks.values():
+            if isinstance(sink, RunSink):
+                sink.begin(folder, 1)
+        table = compare("What does a record cost each sink?", {
+            name: per_call(lambda sink=sink: sink.write(RECORD), CALLS // 10) for name, sink in sinks.items()}, unit="µs", limit="jsonl")
+        for sink in sinks.values():
+            sink.close()
+    print(table.markdown())
 
 
 if __name__ == "__main__":
