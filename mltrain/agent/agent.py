@@ -33,6 +33,7 @@ from mltrain.errors import INTERRUPTED, PREEMPTED
 
 TICK_SECONDS, SCORE_EVERY = 1.0, 10
 WARM_SECONDS = 10.0      # when the template may take a processor away from workers that start: not before they have
+AHEAD_SECONDS = 1.0      # after a start: its workers need the processors first
 DOUBLE_SECONDS = 0.1     # two SIGINT closer together are one (`timeout -s INT` signals a process and its group)
 _STATES = {0: "done", PREEMPTED: "stopped", INTERRUPTED: "stopped"}
 _STOPS = {signal.SIGTERM, signal.SIGHUP, signal.SIGINT}
@@ -117,6 +118,7 @@ class Agent:
             names = variables(self.o, rank, self._journal.attempt, self._restarts)
             self._workers.start(rank, self.o.command, {**os.environ, **names, **store(rank)}, self._journal.attempt)
         self._hangs.begin(self._journal.attempt)
+        self._loop.after(AHEAD_SECONDS, self._fork_ahead(self._journal.attempt))
 
     def _start_template(self) -> None:
         """At once where workers wait for it or a processor is free, else when those of the first attempt have had time to start."""
@@ -128,6 +130,14 @@ class Agent:
         else:
             self._loop.after(WARM_SECONDS, self._forks.start)
         self._loop.after(0 if spare or self._restarts else WARM_SECONDS, self._forks.warm)
+
+    def _fork_ahead(self, attempt: int) -> Callable[[], None]:
+        """An action for a timer: what the next attempt will need (a worker each, and a store for scripts that have none of their own)."""
+        def fork() -> None:
+            if self._journal.attempt == attempt and not self._failing and self.code is None and self._stop is None:
+                self._forks.keep_ready(self.o.workers + (not self.o.own))
+                self._loop.after(AHEAD_SECONDS, fork)          # again, as the template may not have been warm, or be a new one
+        return fork
 
     # ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
     def _reported(self, row: dict[str, Any]) -> None:

@@ -2,11 +2,16 @@
 
     off  ──start()──>  importing  ──ready──>  ready  ──(its socket ends)──>  off, started again
 
+Processes that will be needed are forked ahead (`keep_ready`): a fork of a process with torch in it takes tens of milliseconds, and a
+restart needs one a worker, one after another. Those that wait hold about a megabyte each, have done nothing yet, and take any order.
+
 A template that cannot serve (more than one thread after its imports, or an import that kills it) is given up: what was ordered is then
 spawned.
 """
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import os
 import signal
@@ -19,6 +24,7 @@ from pathlib import Path
 from mltrain.agent.loop import Loop
 from mltrain.agent.template import environment
 
+_AHEAD = "ahead/"
 Born = Callable[[int, list[int]], None]
 _ROOT = str(Path(__file__).resolve().parents[2])
 # As `python -m`, but with neither this folder nor the current one before the standard library: a script's neighbours must not shadow
@@ -34,9 +40,11 @@ class Forks:
     def __init__(self, loop: Loop, early: list[str], late: list[str], patient: bool, note: Callable[[str], None]) -> None:
         self._loop, self._early, self._late, self.patient, self._note = loop, early, late, patient, note
         self._control: socket.socket | None = None
-        self._ready, self._given_up, self._warm = False, False, False
+        self._ready, self._given_up, self._warm, self._warmed = False, False, False, False
         self._waiting: list[tuple[str, bytes, list[int]]] = []             # not yet sent: a socket's queue is short
         self.pending: dict[str, Born] = {}
+        self._ahead: list[tuple[int, socket.socket]] = []      # pid and control of those forked ahead
+        self._numbers = itertools.count()
 
     @property
     def wanted(self) -> bool:
@@ -60,9 +68,40 @@ class Forks:
         if self._given_up:
             born(0, fds)
             return
+        data = json.dumps({"key": key, "agent": os.getpid(), **fields}).encode()
+        while self._ahead:
+            pid, control = self._ahead.pop(0)
+            try:
+                with control:
+                    socket.send_fds(control, [data], fds)
+            except OSError:                                    # it has died: the next one
+                continue
+            for fd in fds:
+                os.close(fd)
+            born(pid, [])
+            return
         self.pending[key] = born
-        self._waiting.append((key, json.dumps({"key": key, "agent": os.getpid(), **fields}).encode(), fds))
+        self._waiting.append((key, data, fds))
         self._flush()
+
+    def keep_ready(self, count: int) -> None:
+        """Fork ahead, up to so many. Not before everything is imported that they will need."""
+        if not self._ready or (self._late and not self._warmed):
+            return
+        coming = sum(key.startswith(_AHEAD) for key in self.pending)
+        for _ in range(count - len(self._ahead) - coming):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self.pending[key := f"{_AHEAD}{next(self._numbers)}"] = functools.partial(self._ready_one, ours)
+            self._waiting.append((key, json.dumps({"key": key, "agent": os.getpid(), "kind": "ahead"}).encode(), [theirs.detach()]))
+        self._flush()
+
+    def _ready_one(self, control: socket.socket, pid: int, unsent: list[int]) -> None:
+        for fd in unsent:
+            os.close(fd)
+        if pid:
+            self._ahead.append((pid, control))
+        else:
+            control.close()
 
     def forget(self, key: str) -> None:
         """An order is not wanted any more: born is not called."""
@@ -107,6 +146,8 @@ class Forks:
         elif "ready" in message:
             self._ready = True
             self._flush()
+        elif "warm" in message:
+            self._warmed = True
         elif "pid" in message:
             born = self.pending.pop(message["key"], None)
             if born:
@@ -122,7 +163,7 @@ class Forks:
             self._given_up = True
         self._loop.forget(self._control.fileno())
         self._control.close()
-        self._control, self._ready, self._warm = None, False, False
+        self._control, self._ready, self._warm, self._warmed = None, False, False, False
         unsent, self._waiting = {key: fds for key, _, fds in self._waiting}, []
         lost, self.pending = self.pending, {}
         for key, born in lost.items():

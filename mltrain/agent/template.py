@@ -4,8 +4,9 @@ that runs the script, so that a restart pays for no import.
 It forks twice: the process between exits, the kernel hands the worker to the agent (a child subreaper), which therefore is the worker's
 parent: it can wait for it by pidfd, and the worker dies with it. Orders and answers are JSON packets on one socket, descriptors travel
 along:
-    order   {"key", "agent", "kind": "worker" | "store" | "warm", ...}        answer   {"ready", "threads"} once, {"warm", "threads"},
-    {"key", "pid"}
+    order   {"key", "agent", "kind": "worker" | "store" | "ahead" | "warm", ...}
+    answer  {"ready", "threads"} once, {"warm", "threads"}, {"key", "pid"}
+A process forked ahead ("kind": "ahead") waits for one further order, on a socket of its own.
 
     template SOCKET MODULES-BEFORE-ORDERS MODULES-WHEN-WARM       (comma-separated lists)
     template store ORDER          one store, without a template         template run ORDER        one worker, likewise
@@ -77,6 +78,14 @@ def serve(control: socket.socket, early: list[str], late: list[str]) -> tuple[Or
         _send(control, {"key": order["key"], "pid": int(os.read(read, 32) or 0)})
         for fd in (read, write, *fds):
             os.close(fd)
+
+
+def stand_by(agent: int, fd: int) -> tuple[Order, list[int]] | None:
+    """In a process forked ahead: the order it gets in the end; None if it is not needed."""
+    tie_to(agent)
+    with socket.socket(fileno=fd) as control:
+        data, fds, _, _ = socket.recv_fds(control, 1 << 18, 8)
+    return (json.loads(data), fds) if data else None
 
 
 def _send(control: socket.socket, message: Order) -> None:
@@ -177,6 +186,8 @@ def main() -> int:
     control = socket.socket(fileno=int(sys.argv[1]))           # SOCK_SEQPACKET: one order a packet
     early, late = ([name for name in names.split(",") if name] for names in sys.argv[2:4])
     served = serve(control, early, late)
+    if served and served[0]["kind"] == "ahead":
+        served = stand_by(served[0]["agent"], served[1][0])
     if served is None:
         return 0
     signal.signal(signal.SIGINT, signal.default_int_handler)
