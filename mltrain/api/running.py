@@ -1,0 +1,81 @@
+"""What begins a run and what runs it: launch, the agent, a worker; this machine."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mltrain.api.recipes import checked, refuse
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+    from mltrain.doctor import Finding
+
+
+# What a worker of ours imports anyway: the template has it ready, so that a restart does not wait for it. None of these starts a thread.
+WORKER_MODULES = ["mltrain.trainer.trainer", "mltrain.checkpoint.checkpointer", "mltrain.data.loader"]
+
+
+def agent(argv: list[str], parser: Callable[[str, str, str], argparse.ArgumentParser]) -> int:
+    """Run a command on this machine's workers, with restarts. parser: makes the command line's parser. Returns the exit code of the run."""
+    from mltrain.agent.agent import Agent, start_early
+    from mltrain.agent.options import parse
+    started = None
+    if argv[:1] == ["--await-orders"]:
+        from mltrain.agent.orders import receive
+        started = start_early(WORKER_MODULES)
+        if (orders := receive(int(argv[1]))) is None:
+            return 0
+        argv = orders
+    return Agent(parse(argv, parser), WORKER_MODULES, started).run()
+
+
+def launch(overrides: Sequence[str], detach: bool = False) -> int:
+    """Check, prepare the data if the recipe says from what, make the run directory, and hand it to the launcher. Returns the run's exit
+    code (detached: 0 when it has started). Raises ConfigError (78), MissingInput (66), StorageError (74) before anything is made."""
+    import sys
+
+    from mltrain.beginning import find_weights, launcher_of, make_checkpoint_folder, new_run, prepare_data
+    from mltrain.launch.early import Early
+    from mltrain.launch.job import JobSpec
+    with Early() as early:
+        composed, problems = checked(overrides)
+        refuse(problems)
+        launcher = launcher_of(composed)
+        find_weights(composed)
+        prepare_data(composed)
+        make_checkpoint_folder(composed)
+        run = new_run(composed, ["mltrain", "launch", *overrides])
+        print(f"run   {run}", file=sys.stderr, flush=True)
+        code = launcher.submit(JobSpec(run, early=early), detach)
+    if detach:
+        print(f"next  mltrain logs {run.name} -f | mltrain status | mltrain cancel {run.name}", file=sys.stderr)
+    return code
+
+
+def render(overrides: Sequence[str]) -> dict[str, str]:
+    """What launch would start, as path -> text; starts nothing and makes nothing."""
+    from mltrain.beginning import launcher_of
+    from mltrain.launch.job import JobSpec
+    composed, problems = checked(overrides)
+    refuse(problems)
+    return launcher_of(composed).render(JobSpec(Path(composed.tree["runs"], f"{composed.tree['name']}-TIME")))
+
+
+def worker(run: str) -> int:
+    """One rank of a run, until it ends. Returns the exit code."""
+    from mltrain.assembly import work
+    return work(Path(run))
+
+
+def doctor() -> list[Finding]:
+    """What this machine and this installation have, and what is in a run's way."""
+    from mltrain.doctor import examine
+    return examine()
+
+
+def redacted(text: str) -> str:
+    """A text without the secrets that this process has met."""
+    from mltrain.trust.redact import redact
+    return redact(text)
