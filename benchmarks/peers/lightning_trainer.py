@@ -3,6 +3,7 @@ import logging
 import warnings
 
 import lightning
+import torch
 
 from peers.workload import STEPS, WORLD, Clock, batches, loss, model, optimizer
 
@@ -34,5 +35,6 @@ trainer = lightning.Trainer(accelerator="cpu", devices=WORLD, strategy="ddp" if 
                             gradient_clip_val=1.0, logger=False, enable_checkpointing=False,
                             enable_progress_bar=False, enable_model_summary=False,
                             use_distributed_sampler=False, callbacks=[Ticking()])
-trainer.fit(module, [data[step % len(data)] for step in range(STEPS)])
+ready = [data[step % len(data)] for step in range(STEPS)]
+trainer.fit(module, torch.utils.data.DataLoader(ready, batch_size=None))
 clock.report(module.net)

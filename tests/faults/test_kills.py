@@ -85,7 +85,7 @@ def test_killed_in_a_commit_with_its_writers(project: Path, undisturbed: str) ->
 @pytest.mark.parametrize("kills", [4, pytest.param(100, marks=[pytest.mark.full, pytest.mark.timeout(1200)])])
 def test_random_kills_in_one_run(project: Path, kills: int) -> None:
     """Workers, all workers, the agent: at random moments of one longer run."""
-    draw, steps = random.Random(kills), 60 * kills
+    draw, steps = random.Random(kills), 40 * kills
     length = [f"steps={steps}", "checkpoint.every=10", "checkpoint.keep=3", "eval_every=0"]
     mltrain(project, "launch", "recipe=small", f"name=calm-{kills}", *length, limit=600)
     with start("launch", "recipe=small", f"name=random-{kills}", *length, "launcher.restarts=1000", cwd=project,
