@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "mltrain"
-TORCH_FREE = ("config", "launch", "runs", "trust", "errors", "extras", "assets", "progress", "cli", "api", "doctor", "skeleton", "report", "metrics")
+TORCH_FREE = ("config", "launch", "runs", "trust", "errors", "extras", "assets", "progress",
+              "cli", "api", "doctor", "skeleton", "report", "metrics")
 HEAVY = ("torch", "hydra", "omegaconf", "pyarrow", "fsspec", "numpy", "rich", "jinja2", "safetensors")
 
 
