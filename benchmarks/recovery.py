@@ -3,8 +3,8 @@
 usage: python benchmarks/recovery.py [--kills 10] [--stops 3] [--only mltrain,torchrun] [--limit 60]
 
 The same plain DDP script under each launcher (peers/restarted.py: 20 ms a step, a checkpoint each step). Launchers take turns, a job
-each with up to five kills in it, the first one fifteen seconds after its start, the others 150 steps after the return; a kill after which no step
-comes within the limit counts as not back. Other launchers take part where they are installed: NVRx's ft_launcher.
+each with up to five kills in it, the first one fifteen seconds after its start, the others 150 steps after the return; a kill after
+which no step comes within the limit counts as not back. Other launchers take part where they are installed: NVRx's ft_launcher.
 """
 from __future__ import annotations
 
