@@ -94,6 +94,18 @@ def test_a_script_that_never_beats_is_judged_by_its_processor_time(tmp_path: Pat
         assert "hung: idle for 1." in job.output and "plain.py\", line 2 in <module>" in job.output
 
 
+@pytest.mark.parametrize(("spy", "shown"), [
+    ("echo 'MainThread (idle): wait (train.py:3)'", "MainThread (idle): wait (train.py:3)"),
+    ("sleep 1000", "hung: idle for 1.")])                                                # it does not delay the kill
+def test_other_programs_are_asked_by_py_spy_for_two_seconds(tmp_path: Path, spy: str, shown: str) -> None:
+    (tmp_path / "py-spy").write_text(f"#!/bin/sh\n{spy}\n")
+    (tmp_path / "py-spy").chmod(0o755)
+    with start("agent", "--hang-seconds", "1", "--", "sh", "-c", "[ $TORCHELASTIC_RESTART_COUNT = 1 ] || exec sleep 1000", cwd=tmp_path,
+               environment={"PATH": f"{tmp_path}:{os.environ['PATH']}"}) as job:
+        assert job.wait(15) == 0, job.output
+        assert shown in job.output
+
+
 # ── who is not ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 BUSY = "end = time.monotonic() + 3\nwhile time.monotonic() < end: pass\n"
 
