@@ -44,10 +44,12 @@ class Clock:
     """Times groups of steps after the warm ones; the median group counts, so that one bad moment does not."""
 
     def __init__(self) -> None:
-        self.steps, self.began, self.groups = 0, 0.0, []
+        self.steps, self.began, self.first, self.groups = 0, 0.0, 0.0, []
 
     def tick(self) -> None:
         self.steps += 1
+        if self.steps == 1:
+            self.first = time.time()
         if self.steps >= WARM and (self.steps - WARM) % GROUP == 0:
             now = time.perf_counter()
             if self.steps > WARM:
@@ -57,5 +59,5 @@ class Clock:
     def report(self, net: nn.Module) -> None:
         if RANK == 0:
             weights = sum(p.detach().double().abs().sum().item() for p in net.parameters())
-            figures = {"us": statistics.median(self.groups), "steps": self.steps, "weights": weights}
+            figures = {"us": statistics.median(self.groups), "steps": self.steps, "weights": weights, "first": self.first}
             print("\n" + json.dumps(figures), flush=True)
