@@ -31,6 +31,7 @@ class Hangs:
         self._round, self._attempt = 0, 0
         self._watched: dict[int, Watched] = {}
         self._times = StepTimes()
+        self._there = 0                                        # workers at the last look
         self._looked, self._thawed = 0.0, 0.0                  # moments: of the last look; since when silence counts
         self._asking, self._not_before, self._pause = False, 0.0, _FIRST_PAUSE
 
@@ -53,9 +54,10 @@ class Hangs:
             return
         self._loop.after(self._limits.pace, lambda: self._look(number))
         now = time.monotonic()
-        if now - self._looked > self._limits.pace + _FROZEN_SECONDS:
-            self._thawed = now
-        self._looked = now
+        there = len(self._workers.running)
+        if now - self._looked > self._limits.pace + _FROZEN_SECONDS or there != self._there:
+            self._thawed = now                                 # also when a rank has left: the others may have waited for it
+        self._looked, self._there = now, there
         for rank, worker in self._workers.running.items():
             if worker.pid:
                 watched = self._watched.setdefault(rank, Watched(now))
