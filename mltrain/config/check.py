@@ -6,9 +6,11 @@ together (does the batch divide, does the mesh fit) is asked by `api`.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import typing
 from collections.abc import Collection, Mapping
+from types import NoneType
 from typing import Any
 
 from mltrain.config import root
@@ -34,6 +36,7 @@ def check(composed: Composed, provided: Mapping[str, Collection[str]]) -> list[P
     for group in root.GROUPS:
         checker.group(group, provided.get(group, ()))
     checker.nodes(root.NODES, provided.get(root.NODES, ()))
+    checker.plain(composed.tree, ())
     checker.secrets()
     return [_without_secret(problem) for problem in checker.problems]
 
@@ -148,6 +151,15 @@ class _Checker:
         elif isinstance(value, list):
             for number, item in enumerate(value):
                 self.inside(item, (*path, str(number)), Any, name)
+
+    def plain(self, value: object, path: Path_) -> None:
+        """A run keeps its configuration as JSON, which has neither bytes nor nan nor infinity."""
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+            self.plain(item, (*path, str(key)))
+        if isinstance(value, float) and not math.isfinite(value):
+            self.add(path, f"{value} is not a finite number", "write a number, or quotes around a word", str(value))
+        elif not isinstance(value, (dict, list, str, int, float, NoneType)):
+            self.add(path, f"{shown(value)} is neither text nor a number", "only plain YAML values are kept", shown(value))
 
     # ── secrets ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
     def secrets(self) -> None:

@@ -6,12 +6,15 @@ replicas the top. The tree is the same for every R and S exactly when M, R and S
 """
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 from mltrain.errors import ConfigError
 
 Layout = Literal["auto", "single", "ddp", "fsdp", "hsdp"]
 Reduction = Literal["auto", "exact", "native"]
+MOST_MICRO_BATCHES = 1 << 20             # a step deals with each of them by itself
+_SHOWN = 24
 
 
 class Mesh(NamedTuple):
@@ -47,7 +50,10 @@ def count_micro_batches(global_batch: int, micro_batch: int | None) -> int:
     if micro_batch < 1 or global_batch < 1 or global_batch % micro_batch:
         raise ConfigError(f"micro_batch={micro_batch} does not divide global_batch={global_batch}",
                           f"possible: {_divisors(max(1, global_batch))}")
-    return global_batch // micro_batch
+    if (count := global_batch // micro_batch) > MOST_MICRO_BATCHES:
+        raise ConfigError(f"micro_batch={micro_batch} cuts global_batch={global_batch} into {count} micro-batches",
+                          "set a larger micro_batch, or a smaller global_batch")
+    return count
 
 
 def share(mesh: Mesh, rank: int, micro_batches: int) -> list[int]:
@@ -80,4 +86,7 @@ def choose_reduction(reduction: Reduction, mesh: Mesh, micro_batches: int) -> tu
 
 
 def _divisors(n: int) -> str:
-    return " ".join(str(d) for d in range(1, n + 1) if n % d == 0)
+    """The smaller ones are found by trial; above a million nobody chooses from a list."""
+    small = [d for d in range(1, min(math.isqrt(n), 1 << 20) + 1) if n % d == 0]
+    found = sorted({*small, *(n // d for d in small)})
+    return " ".join(map(str, found[:_SHOWN])) + (" ..." if len(found) > _SHOWN else "")
