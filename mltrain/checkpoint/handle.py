@@ -43,7 +43,7 @@ class Handle:
         limit, pause = time.monotonic() + timeout, 0.0005
         while not self.durable:
             if self.error:
-                raise self.error
+                raise StorageError(self.error.message, "what was saved before is whole: make room there and go on from that")
             if time.monotonic() > limit:
                 raise StorageError(f"step {self.step} is not on the storage after {timeout:.0f} s",
                                    "is the storage slow, or did another rank fail?")

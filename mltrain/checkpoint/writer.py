@@ -7,6 +7,8 @@ bell) the writer finishes what is sealed and ends. For a remote storage the same
 """
 from __future__ import annotations
 
+import contextlib
+import os
 import select
 import signal
 import socket
@@ -22,7 +24,7 @@ from mltrain.checkpoint import retention
 from mltrain.checkpoint.buffer import Buffer
 from mltrain.checkpoint.manifest import CHUNK, decode, encode, join, manifest_name, parse, shard_name, sidecar_name, step_name
 from mltrain.checkpoint.shard import read_header
-from mltrain.checkpoint.storage import Storage, open_storage
+from mltrain.checkpoint.storage import LocalStorage, Storage, open_storage
 from mltrain.errors import DataError, MltrainError, StorageError
 
 PAUSES = (0.2, 1.0, 3.0)                                        # seconds before the second, third and fourth try
@@ -44,9 +46,18 @@ def settle(buffer: Buffer, alive: bool = True) -> bool:
             error = failure.message
             break
         except Exception as failure:  # noqa: BLE001  object-store clients raise classes of their own
-            error = f"{type(failure).__name__}: {failure}"
+            error = getattr(failure, "strerror", None) or f"{type(failure).__name__}: {failure}"
+    _leave_nothing(document)
     buffer.mark_failed(error)
     return False
+
+
+def _leave_nothing(document: dict[str, Any]) -> None:
+    """An empty folder of a step that could not be written goes again; one with anybody's files stays."""
+    storage = open_storage(document["path"])
+    if isinstance(storage, LocalStorage):
+        with contextlib.suppress(OSError):
+            os.rmdir(storage.path(step_name(document["step"])))
 
 
 def _write(storage: Storage, image: memoryview, document: dict[str, Any], alive: bool) -> bool:

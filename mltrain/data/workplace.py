@@ -74,6 +74,9 @@ class Workplace:
         try:
             self._read()
         except BaseException:
+            journal = self.folder / _JOURNAL
+            if not (self.folder / MANIFEST).exists() and (not journal.exists() or not journal.stat().st_size):
+                shutil.rmtree(self.folder, ignore_errors=True)           # a full disk: it could not even begin
             os.close(self._lock)
             raise
 

@@ -58,6 +58,10 @@ class Lease:
             self.beat(attempt)
         except OSError as error:
             self.release()
+            if not self.path.stat().st_size:                   # ours, and of no use to anybody; so may be its folder
+                self.path.unlink()
+                with contextlib.suppress(OSError):
+                    run.rmdir()
             raise StorageError(f"{self.path}: cannot be written: {error.strerror}", "is the disk full?") from None
 
     def beat(self, attempt: int | None = None) -> None:

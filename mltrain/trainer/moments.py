@@ -118,7 +118,8 @@ class Moments:
     # ── what is said ────────────────────────────────────────────────────────────────────────────────────────────────────────────
     def hook(self, name: str, progress: Progress, result: StepResult | None) -> None:
         for callback in self.callbacks:
-            self.pulse.beat("callback", progress.step)         # it may take its time
+            if name not in ("error", "close"):                 # what went wrong, went wrong in the phase before
+                self.pulse.beat("callback", progress.step)     # it may take its time
             text = getattr(callback, name)(progress, result)
             if text:
                 self.note(text, progress.step)
