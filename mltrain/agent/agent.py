@@ -29,7 +29,7 @@ from mltrain.agent.store import Stores
 from mltrain.agent.tie import adopt_orphans, die_with_parent
 from mltrain.agent.variables import variables
 from mltrain.agent.workers import Workers
-from mltrain.errors import INTERRUPTED, PREEMPTED
+from mltrain.errors import INTERRUPTED, PREEMPTED, MltrainError
 
 TICK_SECONDS, SCORE_EVERY = 1.0, 10
 WARM_SECONDS = 10.0      # when the template may take a processor away from workers that start: not before they have
@@ -77,6 +77,9 @@ class Agent:
             self._begin()
             self._tick()
             self._loop.run(lambda: self.code is not None and self._workers.empty)
+        except MltrainError as error:                          # an attempt that could not be started: a port that is taken
+            self._journal.close("failed", error.code, error.message)
+            raise
         finally:
             self._workers.send(signal.SIGKILL)
             self._stores.close()

@@ -68,8 +68,10 @@ class Moments:
         """Waits until the last checkpoint is durable."""
         if self.checkpointer:
             self.pulse.beat("save", progress.step)
-            self.checkpointer.wait()
-            self._report_saves()
+            try:
+                self.checkpointer.wait()
+            finally:
+                self._report_saves()
 
     # ── steps ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
     def begin(self, progress: Progress) -> None:
