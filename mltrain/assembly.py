@@ -33,8 +33,9 @@ def work(run: Path) -> int:
     guard(sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)       # until the Trainer listens: the agent decides what an interrupt means
     try:
+        config = read_config(run)                      # before torch is imported: a wrong folder is told at once
         with process_group():
-            made = trainer(run, pulse)
+            made = trainer(run, config, pulse)
             outcome = made.fit()
         made.moments.report("finished" if outcome.done else "stopped", step=outcome.progress.step, reason=outcome.reason, code=outcome.code)
         return outcome.code
@@ -70,7 +71,7 @@ def process_group() -> Iterator[None]:
             dist.destroy_process_group()
 
 
-def trainer(run: Path, pulse: Pulse) -> Trainer:
+def trainer(run: Path, config: dict[str, Any], pulse: Pulse) -> Trainer:
     """The run's Trainer, on this rank."""
     import torch
 
@@ -78,7 +79,6 @@ def trainer(run: Path, pulse: Pulse) -> Trainer:
     from mltrain.trainer.stop import Stop, count_steps
     from mltrain.trainer.trainer import Trainer
 
-    config = read_config(run)
     tree, make = config["tree"], Maker(config)
     if os.path.isdir(config["directory"]):
         os.chdir(config["directory"])                             # relative paths mean what they meant at launch

@@ -74,3 +74,13 @@ def test_without_steps_a_like_running_time_stands_for_the_step(seconds: float, c
 
 def test_a_script_that_cannot_be_imported_is_not_restarted() -> None:
     assert Policy(16).judge(end(1, type="ModuleNotFoundError", message="No module named 'x'"), 0.1).code == 70
+
+
+def test_steps_that_no_disk_takes_are_not_trained_a_third_time() -> None:
+    policy = Policy(16)
+    assert [policy.judge(end(74, step=24, trained=24), 1.0).code for _ in range(2)] == [None, 74]
+
+
+def test_a_storage_that_is_out_of_reach_at_the_start_is_waited_for() -> None:
+    policy = Policy(16)
+    assert [policy.judge(end(74), 1.0).code for _ in range(5)] == [None] * 5

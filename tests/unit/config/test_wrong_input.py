@@ -149,3 +149,12 @@ def test_a_secret_is_not_repeated(project):
 
 def test_a_right_recipe_has_no_mistake(project):
     assert check(["recipe=mine"]) == []
+
+
+@pytest.mark.parametrize(("override", "told"), [("+x.a=nan", "nan is not a finite number"), ("clip=inf", "inf is not a finite number")])
+def test_what_json_cannot_hold_is_refused(project, override, told):
+    assert refused("recipe=mine", override)[0] == 78 and told in refused("recipe=mine", override)[1]
+
+
+def test_one_mistake_takes_two_lines(project):
+    assert refused("recipe=mine", "stpes=3") == (78, "stpes: no such key (command line)\n  did you mean 'steps'?")

@@ -49,3 +49,13 @@ def test_auto_says_when_it_is_not_exact() -> None:
     assert choose_reduction("auto", Mesh(3, 1), 6)[0] == "native"
     with pytest.raises(ConfigError, match="exact cannot hold: 6 micro-batches are no power of two"):
         choose_reduction("exact", Mesh(3, 1), 6)
+
+
+def test_a_batch_without_end_is_refused_and_not_counted_through() -> None:
+    with pytest.raises(ConfigError, match="500000000000 micro-batches"):
+        count_micro_batches(10**12, 2)
+
+
+def test_what_divides_a_large_batch_is_found_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"possible: 1 2 4 5 8 10 .* \.\.\."):
+        count_micro_batches(10**12, 3)
