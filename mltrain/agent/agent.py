@@ -271,7 +271,7 @@ def start_early(preload: list[str]) -> tuple[Loop, Forks]:
     """A template for workers of our own, importing from now on; for an Agent that comes when it is known what to run."""
     loop = Loop()
     forks = _own_forks(loop, preload)
-    forks.start()
+    forks.start(quiet=True)                                    # else whoever reads what a detached launch prints waits for the run's end
     return loop, forks
 
 

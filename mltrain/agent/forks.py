@@ -51,12 +51,15 @@ class Forks:
         """Should the next worker be forked?"""
         return not self._given_up and self._control is not None and (self._ready or self.patient)
 
-    def start(self) -> None:
+    def start(self, quiet: bool = False) -> None:
+        """quiet: it holds nothing of where we print, for an agent that is yet to be told where that will be."""
         if self._control is not None or self._given_up:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-c", START, str(theirs.fileno()), ",".join(self._early), ",".join(self._late)]
-        subprocess.Popen(command, env=environment(), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True)
+        where = subprocess.DEVNULL if quiet else None
+        subprocess.Popen(command, env=environment(), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=where, stderr=where,
+                         start_new_session=True)
         theirs.close()
         self._control, self._ready = ours, False
         self._loop.watch(ours.fileno(), self._answer)
