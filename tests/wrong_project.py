@@ -3,11 +3,11 @@ checkpoints, data and disks. What test_wrong_inputs.py is a table of."""
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import resource
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import small_project
 from xxhash import xxh3_128_hexdigest
 
+_DROP_CAPABILITY, _PASS_OVER_PERMISSIONS = 24, 1         # of prctl(2)
 Damage = Callable[[Path], None]              # what happens to a project before the command
 
 PARTS = '''
@@ -71,6 +72,8 @@ FILES = {
 def make(folder: Path) -> Path:
     """The project, with one finished run `base` of 8 steps (checkpoints of 2, 4, 6 and 8)."""
     small_project.make(folder)
+    for text in sorted((folder / "texts").iterdir())[4:]:      # each case copies all files
+        text.unlink()
     for name, text in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -180,35 +183,51 @@ def edited_manifest(project: Path) -> None:
 
 # ── disks ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 @contextlib.contextmanager
-def small_disk(folder: Path, kib: int) -> Iterator[Callable[[], None] | None]:
-    """A disk of that size at `folder`. Where nothing may be mounted: yields what a child process does instead (no file of it grows
-    larger)."""
-    folder.mkdir(exist_ok=True)
-    if _mounted("-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)):
+def full_disk(folder: Path) -> Iterator[Callable[[], None] | None]:
+    """A disk without room at `folder`. Where nothing may be mounted: yields what a child process does instead (no file of it grows)."""
+    folder.mkdir()
+    if _mounted("-t", "tmpfs", "-o", "size=4k", "tmpfs", str(folder)):
         try:
+            (folder / "zeros").write_bytes(bytes(4096))
             yield None
         finally:
             subprocess.run(["umount", "-l", folder], check=True)
     else:
-        yield lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.setrlimit(resource.RLIMIT_FSIZE, (kib << 10,) * 2))[0]
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
 @contextlib.contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """Nothing can be written to `folder` meanwhile, whoever one is."""
+def no_room_for_steps(folder: Path, *steps: int) -> Iterator[None]:
+    """A disk too small for a checkpoint at `folder`. Where nothing may be mounted: something is in the way of each step."""
+    folder.mkdir()
+    if _mounted("-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)):
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)
+    else:
+        for step in steps:
+            (folder / f"step-{step:08d}").write_text("in the way")
+        yield
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[Callable[[], None] | None]:
+    """Nothing can be written to `folder` meanwhile. Where nothing may be mounted: yields what a child process does so that this holds for
+    root, too (it gives up the right to pass over permissions)."""
     if _mounted("--bind", str(folder), str(folder)):
         try:
             subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
-            yield
+            yield None
         finally:
             subprocess.run(["umount", "-l", folder], check=True)
     else:
         folder.chmod(0o555)
         try:
-            yield
+            yield lambda: ctypes.CDLL(None).prctl(_DROP_CAPABILITY, _PASS_OVER_PERMISSIONS, 0, 0, 0) and None
         finally:
             folder.chmod(0o755)
 
 
 def _mounted(*arguments: str) -> bool:
-    return os.geteuid() == 0 and subprocess.run(["mount", *arguments], capture_output=True).returncode == 0
+    return os.geteuid() == 0 and bool(shutil.which("mount")) and subprocess.run(["mount", *arguments], capture_output=True).returncode == 0

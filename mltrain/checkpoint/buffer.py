@@ -27,7 +27,12 @@ def allocate(image_bytes: int) -> int:
         raise NodeUnfit(f"a checkpoint buffer of this rank needs {size >> 20} MiB of memory, {free >> 20} MiB are free",
                         "a save keeps two copies of the rank's state in memory: use more ranks or fewer per node")
     fd = os.memfd_create("mltrain-snapshot", os.MFD_CLOEXEC)
-    os.posix_fallocate(fd, 0, size)
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        os.close(fd)
+        raise NodeUnfit(f"a checkpoint buffer of {size >> 20} MiB cannot be had: {error.strerror}",
+                        "is there a limit on memory or (ulimit -f) on the size of files?") from None
     return fd
 
 
