@@ -193,7 +193,7 @@ def full_disk(folder: Path) -> Iterator[Callable[[], None] | None]:
         finally:
             subprocess.run(["umount", "-l", folder], check=True)
     else:
-        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ order of writing: shards, then their sidecars, then one manifest.
 """
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -104,11 +105,15 @@ class LocalStorage:
             return file.read() if end is None else file.read(max(0, end - begin))
 
     def list(self, folder: str = "") -> dict[str, int]:
+        sizes: dict[str, int] = {}
         try:
             with os.scandir(self.path(folder)) as entries:
-                return {entry.name: -1 if entry.is_dir() else entry.stat().st_size for entry in entries}
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):       # a temporary file of another writer has just got its name
+                        sizes[entry.name] = -1 if entry.is_dir() else entry.stat().st_size
         except FileNotFoundError:
             return {}
+        return sizes
 
     def delete(self, name: str) -> None:
         path = self.path(name)

@@ -14,6 +14,7 @@ from mltrain.runs.layout import ledger_file
 from mltrain.testing.faults import agent_pid, kill, start, step, wait_for, worker_pids
 
 WRITER = b"mltrain.checkpoint.writer"
+SLOWLY = {"PACE": "0.1"}             # seconds a step: the run is not over before this process has seen that it began
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_killed_workers_come_back(project: Path, undisturbed: str, moment: str, 
 @pytest.mark.parametrize("moment", ["start 0", "start 4"])
 def test_killed_again_while_it_restarts(project: Path, undisturbed: str, moment: str) -> None:
     name = f"again-{moment}".replace(" ", "-")
-    with start("launch", "recipe=small", f"name={name}", cwd=project, environment={"FAULT": f"{moment} 2 0 self"}) as job:
+    with start("launch", "recipe=small", f"name={name}", cwd=project, environment={"FAULT": f"{moment} 2 0 self", **SLOWLY}) as job:
         wait_for(lambda: step(run_of(project, name)) >= (1 if moment == "start 0" else 5), 60, "a step")
         kill(worker_pids(run_of(project, name))[1])
         assert job.wait(90) == 0, job.output
@@ -62,7 +63,7 @@ def test_a_killed_agent_is_started_again(project: Path, undisturbed: str, moment
 @pytest.mark.parametrize("where", ["step", "save"])
 def test_the_whole_process_group_is_killed_and_resumed(project: Path, undisturbed: str, where: str) -> None:
     name = f"group-{where}"
-    with start("launch", "recipe=small", f"name={name}", cwd=project) as job:
+    with start("launch", "recipe=small", f"name={name}", cwd=project, environment=SLOWLY) as job:
         wait_for(lambda: step(run_of(project, name)) >= 4 if where == "step" else _saving(project, name, 8), 60, where)
         kill(agent_pid(run_of(project, name)))
         job.kill_group()

@@ -65,7 +65,7 @@ def test_a_bomb_in_a_chosen_option_is_named(project):
 
 @pytest.mark.parametrize(("text", "reason"), [
     ("a: " + "[" * 40 + "]" * 40, "deep"),
-    ("a: " + "[" * 500_000, "deep"),
+    ("a: " + "[" * 500_000, "nest"),                  # PyYAML 6.0.4 sees it before we do
     ("a: &a [*a]", "inside the value"),
     ("a: &a x\nb: [" + ",".join(["*a"] * 65) + "]", "64 aliases"),
     ("a: [" + "x," * 10_001 + "]", "10,000"),
