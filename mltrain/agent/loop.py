@@ -13,7 +13,8 @@ Action = Callable[[], None]
 
 
 class Loop:
-    """watch() a descriptor, after() some seconds, on_signals(): each calls back from run(), which returns when `done` says so."""
+    """watch() a descriptor, when_writable(), after() some seconds, on_signals(): each calls back from run(), which returns when `done`
+    says so."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -21,7 +22,11 @@ class Loop:
         self._count = itertools.count()
 
     def watch(self, fd: int, action: Action) -> None:
-        self._selector.register(fd, selectors.EVENT_READ, action)
+        self._selector.register(fd, selectors.EVENT_READ, (action, None))
+
+    def when_writable(self, fd: int, action: Action) -> None:
+        """Once, when a descriptor that is watched can be written to."""
+        self._selector.modify(fd, selectors.EVENT_READ | selectors.EVENT_WRITE, (self._selector.get_key(fd).data[0], action))
 
     def forget(self, fd: int) -> None:
         """Must come before the descriptor is closed: its number may be another file's the next moment."""
@@ -50,8 +55,16 @@ class Loop:
     def run(self, done: Callable[[], bool]) -> None:
         while not done():
             wait = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
-            for key, _ in self._selector.select(wait):
+            for key, events in self._selector.select(wait):
                 if self._selector.get_map().get(key.fd) is key:            # not closed by an earlier one of these
-                    key.data()
+                    self._happened(key, events)
             while self._timers and self._timers[0][0] <= time.monotonic() and not done():
                 heapq.heappop(self._timers)[2]()
+
+    def _happened(self, key: selectors.SelectorKey, events: int) -> None:
+        read, write = key.data
+        if write and events & selectors.EVENT_WRITE:           # what else there is to read comes in the next turn
+            self._selector.modify(key.fd, selectors.EVENT_READ, (read, None))
+            write()
+        else:
+            read()
