@@ -116,7 +116,8 @@ def test_what_was_said_twice_or_left_out_is_out_of_sequence():
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"kind":' * 20_000, b"1" * 10_000, b"[]", b"{}", b"\xff",
-                                  b'{"kind": 1, "attempt": 1, "seq": 0}', b'{"kind": "join", "attempt": true, "seq": 0}', b'{"kind": "join", "attempt": 1, "seq": 0.0}'],
+                                  b'{"kind": 1, "attempt": 1, "seq": 0}',
+                                  b'{"kind": "join", "attempt": true, "seq": 0}', b'{"kind": "join", "attempt": 1, "seq": 0.0}'],
                          ids=lambda body: body[:20].decode(errors="replace"))
 def test_a_body_that_is_no_message_is_refused_even_from_one_of_us(body):
     dialler, listener = pair()
