@@ -3,10 +3,12 @@
     byte 0      beats, phase (index into PHASES), step (optimizer steps done, -1: none known), loss, samples, tokens
     byte 48     step and moment at which this attempt began to train, moment of the exception record, 1 if STACK_SIGNAL writes the stack,
                 moment of the newest beat, exit code to leave with at the next one (chaos)
+    byte 96     the account: moment at which the first step was done, seconds in each phase since then, the same at the newest step's end
     byte 1024   exception record, JSON: type, message, where, code
     byte 4096   stack of all threads, text of faulthandler
 
-A beat is one store into memory (about 1 us), and the page outlives the worker: a dead one can still be asked where it was.
+A beat is a few stores into memory (about 1 us), and the page outlives the worker: a dead one can still be asked where it was, and how long
+it has been where.
 Any script may beat; without an agent it does nothing:
 
     from mltrain.runs.pulse import Pulse
@@ -25,7 +27,7 @@ import signal
 import socket
 import struct
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mltrain.runs import frames
@@ -37,8 +39,10 @@ PAGE_VARIABLE, REPORT_VARIABLE = "MLTRAIN_PULSE_FD", "MLTRAIN_REPORT_FD"
 STACK_SIGNAL = signal.SIGRTMIN + 7       # scripts use SIGUSR1 and SIGUSR2 themselves (submitit, Lightning)
 PAGE_BYTES, RECORD_AT, STACK_AT = 65536, 1024, 4096
 _NUMBERS = struct.Struct("qqqdqq")       # what a beat writes
-_BEGIN, _MOMENT, _DUMPS, _BEAT, _EXIT = 48, 64, 72, 80, 88           # offsets: (int64 step, double moment), double, int64, double, byte
+_PHASE, _BEGIN, _MOMENT, _DUMPS, _BEAT, _EXIT = 8, 48, 64, 72, 80, 88   # offsets; two doubles for _BEGIN, one byte for _EXIT
+_FIRST, _SPENT, _STEPPED = 96, 104, 168  # double; as many doubles as there are phases, twice
 _DOUBLE = struct.Struct("d")
+_SECONDS = struct.Struct(f"{len(PHASES)}d")
 _NUMBER_OF = {name: number for number, name in enumerate(PHASES)}
 _MEMORY = "mltrain-pulse"
 _REPORT_BYTES = 60_000                   # of one report: a socket's packet, and a ledger's row, has an end
@@ -55,6 +59,20 @@ class Beat:
     loss: float = math.nan
     samples: int = 0
     tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a worker did with its time. begun, first, last: moments (time.monotonic) at which it began to train, had done its first step,
+    gave its newest beat; 0: not yet. phase: since `last`. seconds: from `first` to `last`, by phase. stepped: the same as far as the end of
+    its newest step."""
+
+    begun: float = 0.0
+    first: float = 0.0
+    last: float = 0.0
+    phase: str = "none"
+    seconds: dict[str, float] = field(default_factory=dict)
+    stepped: dict[str, float] = field(default_factory=dict)
 
 
 class Page:
@@ -88,6 +106,13 @@ class Page:
         """(step, time.monotonic) at which this attempt began to train; None if it has not."""
         step, moment = struct.unpack_from("qd", self.memory, _BEGIN)
         return (step, moment) if moment else None
+
+    def spent(self) -> Spent:
+        """The account so far."""
+        begun, beat = self.begin(), self.read()
+        seconds, stepped = (dict(zip(PHASES, _SECONDS.unpack_from(self.memory, at), strict=True)) for at in (_SPENT, _STEPPED))
+        first: float = _DOUBLE.unpack_from(self.memory, _FIRST)[0]
+        return Spent(begun[1] if begun else 0.0, first, self.moment(), beat.phase, seconds, stepped)
 
     def record(self) -> dict[str, Any]:
         """The exception the worker ended with, {} if there was none: type, message, where (file:line), code, moment (time.monotonic)."""
@@ -143,6 +168,7 @@ class Pulse:
         self.page, self._reports = page, reports
         self._beats, self._step, self._loss, self._samples, self._tokens, self._begun = 0, -1, math.nan, 0, 0, False
         if page:
+            self._account = memoryview(page.memory).cast("d")
             last = page.read()
             self._beats, self._step, self._loss, self._samples, self._tokens = last.beats, last.step, last.loss, last.samples, last.tokens
 
@@ -173,14 +199,29 @@ class Pulse:
             self._samples = samples
         if tokens is not None:
             self._tokens = tokens
-        if not self._begun and phase not in ("none", "load"):
+        now = time.monotonic()
+        if self._begun:
+            account, memory = self._account, self.page.memory  # not attributes of ours: a script may have several pulses
+            account[_SPENT // 8 + memory[_PHASE]] += now - account[_BEAT // 8]
+            if step > self._step:
+                self._step_done(now)
+        elif phase not in ("none", "load"):
             self._begun = True
             if not self.page.begin():
-                struct.pack_into("qd", self.page.memory, _BEGIN, step, time.monotonic())
+                struct.pack_into("qd", self.page.memory, _BEGIN, step, now)
         self._beats += 1
         self._step = step
-        _DOUBLE.pack_into(self.page.memory, _BEAT, time.monotonic())
+        _DOUBLE.pack_into(self.page.memory, _BEAT, now)
         _NUMBERS.pack_into(self.page.memory, 0, self._beats, _NUMBER_OF[phase], step, self._loss, self._samples, self._tokens)
+
+    def _step_done(self, now: float) -> None:
+        """Of the first step, which may have compiled, nothing counts in the phases."""
+        account, memory = self._account, self.page.memory  # type: ignore[union-attr]  # only called with a page
+        if account[_FIRST // 8]:
+            memory[_STEPPED:_STEPPED + _SECONDS.size] = memory[_SPENT:_SPENT + _SECONDS.size]
+        else:
+            memory[_SPENT:_SPENT + _SECONDS.size] = bytes(_SECONDS.size)
+            account[_FIRST // 8] = now
 
     def phase(self, phase: str) -> None:
         """The same step, another phase."""
