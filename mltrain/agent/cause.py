@@ -12,7 +12,7 @@ _ECHO = re.compile(
     r"|application timeout caused pair closure|remote process exited|ncclRemoteError|recvvalue failed|timed out", re.IGNORECASE)
 _IMPORT_ERRORS = ("ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "TabError")
 GRACEFUL = (0, 75, 130)
-HUNG, NO_MEMORY = "Hang", "OutOfMemory"            # types of what the agent finds out without an exception
+HUNG, NO_MEMORY, LOST = "Hang", "OutOfMemory", "NodeLost"      # types of what the agent finds out without an exception
 _NO_NUMBER = re.compile(r"\b(loss|norm) -?(nan|inf)\b")
 
 
@@ -81,6 +81,18 @@ class End:
         values = asdict(self)
         del values["moment"]
         return {"kind": self.kind, **{key: value for key, value in values.items() if value not in ("", None)}}
+
+    def packed(self, now: float) -> dict[str, Any]:
+        """As JSON, for another machine. now: time.monotonic() here."""
+        values = asdict(self)
+        del values["moment"]
+        return {**values, "age": now - self.moment}
+
+    @classmethod
+    def unpacked(cls, values: dict[str, Any], now: float) -> End:
+        """now: time.monotonic() here, which says something else than the sender's."""
+        fields = {key: value for key, value in values.items() if key != "age"}
+        return cls(moment=now - values["age"], **fields)
 
     def describe(self) -> str:
         """rank 1 (pid 123) killed by SIGKILL at step 17, phase compute"""

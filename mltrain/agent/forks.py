@@ -51,6 +51,11 @@ class Forks:
         """Should the next worker be forked?"""
         return not self._given_up and self._control is not None and (self._ready or self.patient)
 
+    @property
+    def settled(self) -> bool:
+        """It serves, or never will: there is nothing to wait for."""
+        return self._ready or self._given_up
+
     def start(self, quiet: bool = False) -> None:
         """quiet: it holds nothing of where we print, for an agent that is yet to be told where that will be."""
         if self._control is not None or self._given_up:

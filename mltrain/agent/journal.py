@@ -19,7 +19,6 @@ from mltrain.runs.goodput import Span, goodput, spans
 from mltrain.runs.layout import ledger_file, make_folder
 from mltrain.runs.lease import Lease
 from mltrain.runs.outcome import last_status, write_status
-from mltrain.runs.pulse import Beat
 from mltrain.trust.redact import redact
 
 _REOPENS = (ledger.ROLLED_BACK, "changed")         # after one of these a finished run may be started again
@@ -72,7 +71,7 @@ class Journal:
         self.row("attempt started", attempt=self.attempt, host=socket.gethostname(), pid=os.getpid(), **fields)
         self._status.update(state="running", attempts=self.attempt,
                             started=self._status.get("started") or self._started, ended=None, ranks=[])
-        self.write({}, None)
+        self.write([], None)
 
     def attempt_ended(self, cause: End | None, echoes: int, verdict: Verdict, step: int) -> None:
         """outcome: restarted, failed, or how the run stops."""
@@ -83,17 +82,16 @@ class Journal:
         self.row("attempt ended", attempt=self.attempt, outcome=outcome, reason=verdict.reason, step=step, first_step=first,
                  training_seconds=training, **fields)
 
-    def write(self, beats: dict[int, tuple[int, Beat]], begun: tuple[int, float] | None, *, durable: bool = False) -> None:
-        """status.json, and the lease's beat."""
+    def write(self, ranks: list[dict[str, Any]], begun: tuple[int, float] | None, *, durable: bool = False) -> None:
+        """status.json, and the lease's beat. ranks: as `Node.pulse` has them. begun: (step, time.monotonic) at which training began."""
         if self.run is None:
             return
         self._begun = begun or self._begun
-        lowest = next((beat for _, beat in beats.values() if beat.beats and beat.step >= 0), None)
+        lowest = next((row for row in ranks if row.get("beats") and row["step"] >= 0), None)
         if lowest:
-            self._status.update(step=lowest.step, samples=lowest.samples, tokens=lowest.tokens, loss=lowest.loss)
-        if beats:
-            self._status["ranks"] = [{"rank": rank, "host": socket.gethostname(), "pid": pid, "phase": beat.phase, "step": beat.step}
-                                     for rank, (pid, beat) in beats.items()]
+            self._status.update({key: lowest[key] for key in ("step", "samples", "tokens", "loss")})
+        if ranks:
+            self._status["ranks"] = [{key: row[key] for key in ("rank", "host", "pid", "phase", "step")} for row in ranks]
         self._status.update(beat=round(time.time(), 3))
         with contextlib.suppress(StorageError, OSError):       # said at the end, when it matters; once a second would be noise
             self._lease.beat(self.attempt)

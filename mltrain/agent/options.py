@@ -5,6 +5,7 @@ import argparse
 import os
 import shlex
 import shutil
+import socket
 import sys
 import uuid
 from collections.abc import Callable
@@ -47,6 +48,7 @@ class Options:
     redirect: dict[int, int] = field(default_factory=dict)
     tee: dict[int, int] = field(default_factory=dict)
     parent: int = 0
+    name: str = field(default_factory=socket.gethostname)
 
 
 def parser(make: Make) -> argparse.ArgumentParser:

@@ -27,26 +27,33 @@ STORE_VARIABLE = "MLTRAIN_STORE"
 
 
 class Stores:
-    """open() at the beginning of an attempt, close() at its end."""
+    """serve() where the controller is, names() on every node, at the beginning of an attempt; clean() and close() at its end."""
 
-    def __init__(self, loop: Loop, forks: Forks, host: str, port: int) -> None:
-        self._loop, self._forks, self._host, self._port = loop, forks, host, port
+    def __init__(self, loop: Loop, forks: Forks) -> None:
+        self._loop, self._forks = loop, forks
         self._listener: socket.socket | None = None
-        self._pid, self._key, self._folder = 0, "", ""
+        self._pid, self._key, self._folder, self._host = 0, "", "", ""
         sweep()
 
-    def open(self, attempt: int) -> Callable[[int], dict[str, str]]:
-        """rank -> the environment variables that lead it here. Raises NodeUnfit (69) if a port that was asked for is taken."""
-        self.close()
+    def serve(self, attempt: int, host: str, port: int) -> tuple[str, int]:
+        """The address of a new store; port 0: any. Raises NodeUnfit (69) if a port that was asked for is taken."""
+        self.stop_serving()
         try:
-            self._listener = socket.create_server((self._host, self._port), backlog=4096)
+            self._listener = socket.create_server((host, port), backlog=4096)
         except OSError as error:
-            raise NodeUnfit(f"{self._host}:{self._port}: cannot listen there: {error.strerror}",
+            raise NodeUnfit(f"{host}:{port}: cannot listen there: {error.strerror}",
                             "leave --master-addr and --master-port away: each attempt then has a free port of its own") from None
-        port = self._listener.getsockname()[1]
-        self._loop.watch(self._listener.fileno(), lambda: self._serve(attempt, port))
+        self._host, found = host, self._listener.getsockname()[1]
+        self._loop.watch(self._listener.fileno(), lambda: self._serve(attempt, found))
+        return host, found
+
+    def names(self, master: tuple[str, int], *, alone: bool) -> Callable[[int], dict[str, str]]:
+        """rank -> the environment variables that lead it there. alone: no other node takes part, so that a file will do for ours."""
+        self.clean()
         self._folder = tempfile.mkdtemp(prefix=f"{_mark()}{os.getpid()}-")
-        names = {"MASTER_ADDR": self._host, "MASTER_PORT": str(port), STORE_VARIABLE: os.path.join(self._folder, "store")}
+        names = {"MASTER_ADDR": master[0], "MASTER_PORT": str(master[1])}
+        if alone:
+            names[STORE_VARIABLE] = os.path.join(self._folder, "store")
         return lambda rank: {**names, "TORCHELASTIC_ERROR_FILE": os.path.join(self._folder, f"error-{rank}.json")}
 
     def _serve(self, attempt: int, port: int) -> None:
@@ -71,7 +78,7 @@ class Stores:
         else:
             born(0, [fd])
 
-    def close(self) -> None:
+    def stop_serving(self) -> None:
         self._key = ""
         if self._listener:
             self._loop.forget(self._listener.fileno())
@@ -81,9 +88,16 @@ class Stores:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
             self._pid = 0
+
+    def clean(self) -> None:
+        """Of this node's part: its files."""
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = ""
+
+    def close(self) -> None:
+        self.stop_serving()
+        self.clean()
 
 
 def _mark() -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from mltrain.agent.options import Options, accelerators, parse
 from mltrain.agent.output import parse_streams
-from mltrain.agent.variables import variables
+from mltrain.agent.variables import Place, variables
 from mltrain.cli.arguments import Parser
 from mltrain.errors import ConfigError, MissingInput, UsageError
 
@@ -90,7 +90,7 @@ def test_torchruns_way_to_name_streams(text: str, bits: dict[int, int]) -> None:
 
 def test_a_workers_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    got = variables(options("--workers", "4", "--restarts", "3", "--run-dir", "r", "--", "true"), rank=2, attempt=5, restarts=1)
+    got = variables(options("--workers", "4", "--restarts", "3", "--run-dir", "r", "--", "true"), Place(2, 2, 4), attempt=5, restarts=1)
     assert {name: got[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "OMP_NUM_THREADS", "TORCHELASTIC_RESTART_COUNT",
                                          "TORCHELASTIC_MAX_RESTARTS", "TORCHELASTIC_RUN_ID", "MLTRAIN_ATTEMPT")} == {
         "RANK": "2", "LOCAL_RANK": "2", "WORLD_SIZE": "4", "OMP_NUM_THREADS": "1", "TORCHELASTIC_RESTART_COUNT": "1",
@@ -99,4 +99,4 @@ def test_a_workers_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_worker_keeps_all_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert "OMP_NUM_THREADS" not in variables(options("--", "true"), 0, 1, 0)
+    assert "OMP_NUM_THREADS" not in variables(options("--", "true"), Place(0, 0, 1), 1, 0)
