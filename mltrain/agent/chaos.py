@@ -1,51 +1,56 @@
-"""Breaks a live run on purpose, from outside: `mltrain chaos`. Which faults, in what order and on which ranks follows from the seed alone,
-so that what they bring to light can be made again. Each kind comes once before any comes twice.
+"""Breaks a live run on purpose, from outside: `mltrain chaos`. Which faults (`harm.py`), on which ranks and after how many steps follows
+from the seed alone, so that what they bring to light can be made again. Each kind comes once before any comes twice.
 
-    kill    SIGKILL to a rank        exit    a rank that beats leaves with exit code 1, 3 or 74
-    stop    SIGSTOP: a hang          slow    a rank has half of the time for four seconds
+Moments are steps that the run has made, counted from where chaos began (or from `start`); a run that goes back for a failure comes to the
+next one when it is beyond it. For a script that does not say its steps they are seconds in which its ranks were all there.
 """
 from __future__ import annotations
 
-import os
 import random
-import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mltrain.errors import NodeUnfit, UsageError
+from mltrain.agent import harm
+from mltrain.agent.harm import KINDS, Checkpoints, Victim
+from mltrain.errors import NodeUnfit, StorageError, UsageError
+from mltrain.runs import ledger
+from mltrain.runs.layout import config_file, ledger_file
 from mltrain.runs.lease import is_live, read_lease
-from mltrain.runs.outcome import last_status
-from mltrain.runs.pulse import page_of
+from mltrain.runs.outcome import last_status, pid_lives
+from mltrain.runs.pulse import Page, page_of
 
-KINDS = ("kill", "stop", "exit", "slow")
-_LOOK_SECONDS, _SLICE_SECONDS, _SLOW_SECONDS = 0.05, 0.1, 4.0
-_EXIT_CODES = (1, 3, 74)
+_LOOK_SECONDS = 0.02
+_SILENT_SECONDS = 5.0    # a script that has not said its step by then does not say any
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """place: from 0 to 1, which of the ranks. code: for exit."""
+    """place: from 0 to 1, which of the ranks. code: for exit. at: not before so many steps (or seconds) from the beginning."""
 
     kind: str
     place: float
     code: int
+    at: int
 
 
-def plan(seed: int, kinds: Sequence[str]) -> Iterator[Fault]:
-    """The faults, without end."""
-    draw = random.Random(seed)
+def plan(seed: int, kinds: Sequence[str], every: int) -> Iterator[Fault]:
+    """The faults, without end. every: steps between two of them, half of it more or less."""
+    draw, at = random.Random(seed), 0
     while True:
         for kind in draw.sample(list(kinds), len(kinds)):
-            yield Fault(kind, draw.random(), draw.choice(_EXIT_CODES))
+            at += draw.randint(max(1, every - every // 2), max(1, every + every // 2))
+            yield Fault(kind, draw.random(), draw.choice(harm.EXIT_CODES), at)
 
 
-def disturb(run: Path, seed: int, kinds: Sequence[str], every: float, count: int | None) -> Iterator[str]:
-    """Makes faults while the run lives, `every` seconds after it has taken the last one; a line for each. count: at most so many.
-    Raises UsageError (64) for an unknown kind or a run that is not live, NodeUnfit (69) for one on another machine."""
+def disturb(run: Path, seed: int, kinds: Sequence[str], every: int, count: int | None = None, start: int | None = None,
+            checkpoints: Checkpoints | None = None) -> Iterator[str]:
+    """Makes faults while the run lives; a line for each. count: at most so many. start: the step from which moments are counted (default:
+    where the run is now). Raises UsageError (64) for an unknown kind, a run that is not live or has not what a kind takes, NodeUnfit (69)
+    for one on another machine or what this one lacks."""
     if unknown := [kind for kind in kinds or [""] if kind not in KINDS]:
         raise UsageError(f"--faults: {unknown[0]!r} is no kind of fault", "one or more of " + ",".join(KINDS))
     holder = read_lease(run)
@@ -53,90 +58,86 @@ def disturb(run: Path, seed: int, kinds: Sequence[str], every: float, count: int
         raise UsageError(f"{run.name} is not live", "mltrain status shows which runs are")
     if holder.host != socket.gethostname():
         raise NodeUnfit(f"{run.name} runs on {holder.host}, this is {socket.gethostname()}", "make its faults there")
-    attempt, faults, made = 0, plan(seed, kinds), 0
-    while count is None or made < count:
-        attempt = _wait_for_steps(run, attempt, every)
-        if not attempt:
+    eye, made = Eye(run), 0
+    if eye.wait(0):
+        harm.check(kinds, _victim(eye, run, next(plan(seed, kinds, every)), random.Random(), checkpoints))
+    begin = eye.position if start is None else start
+    for number, fault in enumerate(plan(seed, kinds, every), 1):
+        if made == count:
+            return
+        if not _due(eye, run, fault, begin + fault.at, checkpoints):
             yield f"the run has ended after {made} fault{'s' * (made != 1)}"
             return
-        made += 1
-        text, ends = _make(run, next(faults))
-        attempt += ends                                        # the next one waits for the attempt that this one brings about
-        yield f"fault {made}: {text}"
+        victim = _victim(eye, run, fault, random.Random(f"{seed} {number}"), checkpoints)
+        where = f"at {eye.unit} {eye.position} (due at {begin + fault.at})"
+        with suppress(StorageError):                           # before a full disk, not in it
+            ledger.Ledger(ledger_file(run)).append("disturbed", fault=fault.kind, rank=victim.rank, step=eye.step, seed=seed, number=number)
+        text = harm.make(fault.kind, victim)
+        made += bool(text)
+        eye.after += bool(text) and fault.kind in harm.ENDS    # the next one waits for the attempt that this one brings about
+        yield f"fault {number}: {text or fault.kind + ': the process had just ended'} {where}"
 
 
-def _wait_for_steps(run: Path, attempt: int, seconds: float) -> int:
-    """Until all workers of that attempt or a later one have trained for so long: its number; 0 when the run has ended."""
-    since = 0.0
-    while is_live(run):
-        status, now = last_status(run), time.monotonic()
-        trains = status["attempts"] >= max(attempt, 1) and status["ranks"] and all(_trains(each["pid"]) for each in status["ranks"])
-        since = (since or now) if trains else 0.0
-        if trains and now - since >= seconds:
-            return int(status["attempts"])
-        time.sleep(_LOOK_SECONDS)
-    return 0
-
-
-def _trains(pid: int) -> bool:
-    """Has it begun with its steps? One that never beats has as soon as it is there."""
-    if not pid or not os.path.exists(f"/proc/{pid}"):
+def _due(eye: Eye, run: Path, fault: Fault, at: int, checkpoints: Checkpoints | None) -> bool:
+    """When it is; False if the run ends before."""
+    if not eye.wait(at):
         return False
-    page = page_of(pid)
-    if page is None:
+    seen = harm.newest(checkpoints) if checkpoints else 0
+    return eye.wait(at, lambda: harm.wanting(fault.kind, _victim(eye, run, fault, random.Random(), checkpoints), seen))
+
+
+def _victim(eye: Eye, run: Path, fault: Fault, draw: random.Random, checkpoints: Checkpoints | None) -> Victim:
+    rank = sorted(eye.ranks)[int(fault.place * len(eye.ranks))]
+    return Victim(run, rank, eye.ranks[rank], eye.ranks, checkpoints, draw, fault.code)
+
+
+class Eye:
+    """What can be seen of a run's ranks from outside: status.json says who they are, their pages where they are.
+
+    after: attempts before this one are not waited for. ranks: rank -> pid. position: how far the run is, in `unit` (step or second).
+    step: -1 where no rank says it."""
+
+    def __init__(self, run: Path) -> None:
+        self.after, self.ranks, self.position, self.unit, self.step = 1, dict[int, int](), 0, "step", -1
+        self._run, self._own, self._pages = run, config_file(run).exists(), dict[int, Page]()
+        self._there, self._looked, self._seconds = 0.0, 0.0, 0.0
+
+    def wait(self, at: int, held: Callable[[], bool] = lambda: False) -> bool:
+        """Until every rank has made a step in its attempt, the run is at `at`, and nothing holds us. False when the run has ended."""
+        while is_live(self._run):
+            if self._all_at_work() and self.position >= at and not held():
+                return True
+            time.sleep(_LOOK_SECONDS)
+        return False
+
+    def _all_at_work(self) -> bool:
+        status, now = last_status(self._run), time.monotonic()
+        before, self._looked = self._looked, now
+        ranks = {each["rank"]: each["pid"] for each in status["ranks"] if each["pid"]}
+        if status["attempts"] < self.after or not ranks or len(ranks) < len(status["ranks"]) or not all(map(pid_lives, ranks.values())):
+            self._there = 0.0
+            return False
+        if ranks != self.ranks:
+            self._forget()
+        self.after, self.ranks, self._there = int(status["attempts"]), ranks, self._there or now
+        beats = [(page.read(), page.begin()) for page in self._open()]
+        if len(beats) == len(ranks) and all(beat.step >= 0 for beat, _ in beats):
+            self.unit, self.step = "step", min(beat.step for beat, _ in beats)
+            self.position = self.step
+            return all(begin is not None and beat.step > begin[0] for beat, begin in beats)
+        if self._own or now - self._there < _SILENT_SECONDS:
+            return False
+        self._seconds += now - max(before, self._there)
+        self.unit, self.position = "second", int(self._seconds)
         return True
-    try:
-        return page.begin() is not None or not page.read().beats
-    finally:
-        page.close()
 
+    def _open(self) -> list[Page]:
+        for pid in self.ranks.values():
+            if pid not in self._pages and (found := page_of(pid)):
+                self._pages[pid] = found
+        return [*self._pages.values()]
 
-def _make(run: Path, fault: Fault) -> tuple[str, bool]:
-    """Makes one fault; what it was, and whether it ends the attempt. The process is held by a pidfd, and must be a child of the run's
-    agent: no other is ever hit."""
-    ranks = last_status(run)["ranks"]
-    chosen = ranks[int(fault.place * len(ranks))]
-    pid, who = chosen["pid"], f"rank {chosen['rank']} (pid {chosen['pid']})"
-    holder, gone = read_lease(run), (f"{fault.kind} {who}: it had just ended", False)
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:
-        return gone
-    page = page_of(pid)
-    try:
-        if holder is None or _parent(pid) != holder.pid:
-            return gone
-        place = f" at step {page.read().step}" if page and page.read().step >= 0 else ""
-        with suppress(ProcessLookupError):
-            if fault.kind == "exit":
-                if page is None or not page.read().beats:
-                    return f"exit {who}: it does not beat, so nothing was done", False
-                page.order_exit(fault.code)
-                return f"exit {who} with {fault.code}{place}", True
-            if fault.kind == "slow":
-                _slow(pidfd)
-            else:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL if fault.kind == "kill" else signal.SIGSTOP)
-        return f"{fault.kind} {who}{place}", fault.kind != "slow"
-    finally:
-        if page:
-            page.close()
-        os.close(pidfd)
-
-
-def _slow(pidfd: int) -> None:
-    end = time.monotonic() + _SLOW_SECONDS
-    while time.monotonic() < end:
-        try:
-            signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
-            time.sleep(_SLICE_SECONDS)
-        finally:
-            signal.pidfd_send_signal(pidfd, signal.SIGCONT)
-        time.sleep(_SLICE_SECONDS)
-
-
-def _parent(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
+    def _forget(self) -> None:
+        for each in self._pages.values():
+            each.close()
+        self._pages = {}

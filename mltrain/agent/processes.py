@@ -27,7 +27,7 @@ def look(pid: int) -> Process | None:
     if found is None:
         return None
     state, own, waited = found
-    below = sum(each[1] + each[2] for child in _descendants(pid) if (each := _stat(child)))
+    below = sum(each[1] + each[2] for child in descendants(pid) if (each := _stat(child)))
     return Process(state, own + waited + below, own)
 
 
@@ -51,7 +51,8 @@ def _stat(pid: int) -> tuple[str, float, float] | None:
     return fields[0].decode(), (user + system) / _TICKS, (child_user + child_system) / _TICKS
 
 
-def _descendants(pid: int) -> Iterator[int]:
+def descendants(pid: int) -> Iterator[int]:
+    """Children, and theirs."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
@@ -64,7 +65,7 @@ def _descendants(pid: int) -> Iterator[int]:
             continue
         for child in children:
             yield child
-            yield from _descendants(child)
+            yield from descendants(child)
 
 
 def memory_kills() -> int:

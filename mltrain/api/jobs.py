@@ -79,12 +79,30 @@ def cancel(run: str, runs: str = "runs", limit: float = 150.0) -> str:
     return f"{path.name} is {after['state']}" + (f", state saved up to step {after['step']}" if after["state"] == "cancelled" else "")
 
 
-def chaos(run: str, runs: str = "runs", seed: int = 0, faults: Sequence[str] = ("kill", "stop", "exit", "slow"), every: float = 10.0,
-          count: int | None = None) -> Iterator[str]:
+def chaos(run: str, runs: str = "runs", seed: int = 0, faults: Sequence[str] = ("kill", "stop", "exit", "slow"), every: int = 20,
+          count: int | None = None, start: int | None = None) -> Iterator[str]:
     """Break a live run on purpose, until it has ended; a line for each fault. Raises UsageError (64), NodeUnfit (69)."""
     from mltrain.agent.chaos import disturb
     from mltrain.runs.layout import find_run
-    return disturb(find_run(Path(runs), run), seed, faults, every, count)
+    path = find_run(Path(runs), run)
+    return disturb(path, seed, faults, every, count, start, _whole_checkpoints(path))
+
+
+def _whole_checkpoints(run: Path) -> Callable[[], list[list[Path]]] | None:
+    """The files of each whole checkpoint of a run, oldest first; None where it has none in a folder."""
+    from mltrain.checkpoint.catalog import saved_steps
+    from mltrain.checkpoint.storage import LocalStorage, open_storage
+    from mltrain.runs import ledger
+    from mltrain.runs.config import read_config
+    from mltrain.runs.layout import config_file, ledger_file
+    if not config_file(run).exists():
+        return None
+    storage = open_storage(read_config(run)["tree"]["checkpoint"].get("path") or run / "checkpoints")
+    if not isinstance(storage, LocalStorage):
+        return None
+    retired = ledger.retired(ledger_file(run))
+    return lambda: [[Path(storage.path(name)) for name in saved.files]
+                    for saved in saved_steps(storage, retired) if saved.valid and saved.current]
 
 
 def _mark_cancelled(run: Path) -> str:

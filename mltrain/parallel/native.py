@@ -1,7 +1,7 @@
 """Our own strategy, by torch.distributed alone: single, ddp, fsdp and hsdp are one path over a mesh of replicas × shards.
 
-`train_step` is the screen to read: per micro-batch seed, forward, backward, add; then one agreement on loss, weight and stop; the sum
-over replicas; one division by the global weight; the norm; the update.
+`train_step` is the screen to read: per micro-batch seed, forward, backward, add (the last one begins the sum over replicas); then one
+agreement on loss, weight and stop; one division by the global weight; the norm; the update.
 """
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from torch.distributed.tensor import DTensor
 from mltrain.errors import TaskError
 from mltrain.parallel import mesh as meshes
 from mltrain.parallel.determinism import use_deterministic_kernels
+from mltrain.parallel.gradients import GradientSum
 from mltrain.parallel.initial import build
 from mltrain.parallel.names import named_parameters
 from mltrain.parallel.norm import gradient_norm
 from mltrain.parallel.precision import Precision
-from mltrain.parallel.reduction import Counter, all_reduce, gather_scalars, pairwise
+from mltrain.parallel.reduction import gather_scalars, pairwise
 from mltrain.parallel.shard import place
 from mltrain.parallel.state import collect, prime, write_back
 from mltrain.parallel.strategy import Factory, OptimizerFactory, Schedule, State, evaluation_rounds, to_device
@@ -73,6 +74,8 @@ class Native:
         self.task: Task = built  # type: ignore[assignment]  # fully_shard keeps the class and adds its own in front
         self.parameters = {name: p for name, p in named_parameters(built).items() if p.requires_grad}
         self.frozen = {name: p for name, p in named_parameters(built).items() if not p.requires_grad}
+        replicas = self.replica_group if self.mesh.replicas > 1 else None
+        self.sum = GradientSum(list(self.parameters.values()), replicas, self.exact)
         self.rows = [p.shape[0] if p.dim() > 1 else p.numel() for p in self.parameters.values()]
         self.make_optimizer, self.schedule = optimizer, schedule
         self._new_optimizer()
@@ -101,19 +104,17 @@ class Native:
     def train_step(self, progress: Progress, micro_batches: list[tuple[int, Batch]], stop: int = 0) -> StepResult:
         began = perf_counter()
         self.task.train()
-        counter, losses = Counter(), []
-        for index, batch in micro_batches:
+        self.sum.begin()
+        losses = []
+        for number, (index, batch) in enumerate(micro_batches, 1):
             seed_micro_batch(self.seed, progress.step, index)
             total, weight = self.task(to_device(batch, self.device))
-            total.backward()
-            counter.add(self._take_gradients())
+            self.sum.backward(total, last=number == len(micro_batches))
             losses.append((total.detach(), weight))
         computed = perf_counter()
         self.phase("collective")
         loss, weight, stop = self._agree(losses, stop)
-        gradients = counter.total()
-        if self.mesh.replicas > 1:
-            all_reduce(gradients, self.replica_group, self.exact)  # type: ignore[arg-type]  # there is one where there are replicas
+        gradients = self.sum.total()
         norm = gradient_norm(gradients, self.rows, self.shard_group).item() / (weight or 1.0)
         reduced = perf_counter()
         self.phase("compute")
@@ -126,16 +127,6 @@ class Native:
             self._update(gradients, norm, weight)
         seconds = {"compute": computed - began, "collective": reduced - computed, "optimizer": perf_counter() - reduced}
         return StepResult(progress.step + 1, loss, weight, norm, lr, skipped=not (finite and weight), stop=stop, seconds=seconds)
-
-    def _take_gradients(self) -> list[Tensor]:
-        """This rank's part of each gradient, taken away from the parameters. A parameter that the micro-batch did not use has zeros."""
-        taken = []
-        for parameter in self.parameters.values():
-            gradient, parameter.grad = parameter.grad, None
-            if gradient is None:
-                gradient = torch.zeros_like(parameter)
-            taken.append(gradient.to_local() if isinstance(gradient, DTensor) else gradient)
-        return taken
 
     def _agree(self, losses: list[tuple[Tensor, int | Tensor]], stop: int) -> tuple[float, float, int]:
         """(mean loss, global weight, greatest stop) over all ranks, by one message; sums along the tree over micro-batch indices."""

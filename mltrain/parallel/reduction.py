@@ -3,14 +3,15 @@
 Floating-point sums depend on their order, never on who adds. So every sum (gradients, losses, weights) follows the same tree:
 - lowest levels: the S ranks of a shard group reduce-scatter each micro-batch (`tree_reduce_scatter`);
 - middle: what one rank adds up itself, like a binary counter (`Counter`);
-- top: the R replicas, once a step (`tree_all_reduce`).
+- top: the R replicas, once a step (`gradients.py`).
 Collectives only move bytes, the additions are ours: an all-to-all brings each rank the W contributions to its part (the optimum
 (W-1)/W of the bytes), which it adds pairwise. a + b and b + a are the same bits, so only the shape of the tree matters; of two
 contributions there is but one sum, so for W = 2 the library's own all-reduce is exact.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -21,7 +22,6 @@ from torch.distributed.fsdp._fully_shard._fsdp_api import ReduceScatter
 
 # torch 2.13 renamed all_gather_into_tensor and warns about the old name.
 _gather_flat = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-BUCKET_ELEMENTS = 16 << 20      # the flat copy of a replica's gradients is made in pieces: 64 MiB of float32 at a time
 
 
 def tree_sum(rows: Tensor) -> Tensor:
@@ -68,31 +68,29 @@ class Counter:
 
     def total(self) -> list[Tensor]:
         """The sum. With a number that is no power of two (native only) what is left is folded from the right."""
-        gradients = self.stack.pop()[1]
-        while self.stack:
-            left = self.stack.pop()[1]
+        return self.fold(self.stack.pop()[1], range(len(self.stack[0][1]) if self.stack else 0))
+
+    def fold(self, gradients: list[Tensor], indices: Sequence[int]) -> list[Tensor]:
+        """The sum with a last set of gradients, for some of the tensors. Uses up what it holds of them."""
+        for _, held in reversed(self.stack):
+            left = [held[index] for index in indices]
             torch._foreach_add_(left, gradients)
             gradients = left
         return gradients
 
 
-def all_reduce(tensors: list[Tensor], group: dist.ProcessGroup, exact: bool) -> None:
-    """Sums each tensor over the group, in place: along the tree if exact, else as the library does it."""
-    for bucket in _buckets(tensors):
-        flat = torch.cat([t.reshape(-1) for t in bucket])
-        if exact and group.size() > 2:
-            flat = tree_all_reduce(flat, group)
-        else:
-            dist.all_reduce(flat, group=group)
-        for tensor, part in zip(bucket, torch.split(flat, [t.numel() for t in bucket]), strict=True):
-            tensor.copy_(part.view_as(tensor))
+def begin_all_to_all(contributions: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]:
+    """contributions: [W, n], a row for each rank of the group. Returns what waits for this rank's row of each: [W, n]."""
+    received = torch.empty_like(contributions)
+    work: Any = dist.all_to_all_single(received, contributions, group=group, async_op=True)
+    return lambda: (work.wait(), received)[1]
 
 
-def tree_all_reduce(flat: Tensor, group: dist.ProcessGroup) -> Tensor:
-    """flat: [n]. Returns [n], summed over the group along the tree."""
-    world, size = group.size(), flat.numel()
-    row = tree_reduce_scatter(torch.nn.functional.pad(flat, (0, -size % world)).view(world, -1), group)
-    return all_gather(row, group).view(-1)[:size]
+def begin_all_gather(row: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]:
+    """row: [n], the same n on every rank. Returns what waits for all of them: [W * n]."""
+    full = torch.empty(group.size() * row.numel(), dtype=row.dtype, device=row.device)
+    work: Any = _gather_flat(full, row, group=group, async_op=True)
+    return lambda: (work.wait(), full)[1]
 
 
 def all_gather(mine: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -100,19 +98,6 @@ def all_gather(mine: Tensor, group: dist.ProcessGroup) -> Tensor:
     full = torch.empty(group.size() * mine.numel(), dtype=mine.dtype, device=mine.device)
     _gather_flat(full, mine.reshape(-1), group=group)
     return full.view(group.size(), *mine.shape)
-
-
-def _buckets(tensors: list[Tensor]) -> list[list[Tensor]]:
-    """Runs of tensors of one dtype, about BUCKET_ELEMENTS each. How they are cut changes no bit."""
-    buckets: list[list[Tensor]] = []
-    room = 0
-    for tensor in tensors:
-        if not buckets or room < tensor.numel() or buckets[-1][0].dtype != tensor.dtype:
-            buckets.append([])
-            room = BUCKET_ELEMENTS
-        buckets[-1].append(tensor)
-        room -= tensor.numel()
-    return buckets
 
 
 def pairwise(values: list[float]) -> float:
