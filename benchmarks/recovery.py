@@ -1,15 +1,17 @@
 """How long is a run away when a worker dies? SIGKILL to one of two workers -> the next step that both have completed; then SIGSTOP.
 
-usage: python benchmarks/recovery.py [--kills 10] [--stops 3] [--only mltrain,torchrun] [--limit 60]
+usage: python benchmarks/recovery.py [--kills 50] [--peers 20] [--stops 3] [--only mltrain,torchrun] [--limit 60]
 
 The same plain DDP script under each launcher (peers/restarted.py: 20 ms a step, a checkpoint each step). Launchers take turns, a job
-each with up to five kills in it, the first one fifteen seconds after its start, the others 150 steps after the return; a kill after
-which no step comes within the limit counts as not back. Other launchers take part where they are installed: NVRx's ft_launcher.
+each with up to five kills in it, the first one ten seconds after its start, the others 100 steps after the return; a kill after which
+no step comes within the limit counts as not back. NVRx, DLRover and torchft take part where they are installed (torchft needs a script
+of its own: there the survivor goes on alone, and a step counts when both take part in it).
 """
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -27,16 +29,24 @@ sys.path.insert(0, str(HERE))
 from harness import machine  # noqa: E402
 
 SCRIPT = str(HERE / "peers" / "restarted.py")
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1000", SCRIPT]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1000"]
+UNSHARED = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+_NVRX = str(Path(sys.executable).with_name("ft_launcher"))
 LAUNCHERS: dict[str, tuple[list[str], dict[str, str]]] = {
     "mltrain": ([sys.executable, "-m", "mltrain", "agent", "--nproc-per-node", "2", "--restarts", "1000", SCRIPT], {}),
-    "torchrun": (TORCHRUN, {}),
-    "torchrun, unshared store": (TORCHRUN, {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}),
+    "torchrun": ([*TORCHRUN, SCRIPT], {}),
+    "torchrun, unshared store": ([*TORCHRUN, SCRIPT], UNSHARED),
+    "torchrun, tuned": ([*TORCHRUN, "--monitor-interval", "0.01", SCRIPT], UNSHARED),
 }
-if shutil.which("ft_launcher"):
-    LAUNCHERS["NVRx"] = (["ft_launcher", "--nproc-per-node", "2", "--max-restarts", "1000", SCRIPT], {})
+if importlib.util.find_spec("nvidia_resiliency_ext"):
+    LAUNCHERS["NVRx"] = ([_NVRX, "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:29577", "--nproc-per-node", "2", "--max-restarts",
+                          "1000", SCRIPT], {})
+if importlib.util.find_spec("dlrover"):
+    LAUNCHERS["DLRover"] = ([sys.executable, str(HERE / "peers" / "dlrover_job.py"), SCRIPT], {})
+if importlib.util.find_spec("torchft"):
+    LAUNCHERS["torchft"] = ([sys.executable, str(HERE / "peers" / "torchft_job.py")], {})
 STAGES = ("started", "imported", "grouped", "loaded", "step")
-WARM_SECONDS, KILLS_A_JOB, STEPS_BETWEEN = 15.0, 5, 150
+WARM_SECONDS, KILLS_A_JOB, STEPS_BETWEEN = 10.0, 5, 100
 
 
 @dataclass
@@ -70,11 +80,14 @@ class Job:
     def pids(self) -> list[int]:
         return [events[-1][1] for events in self.events()]
 
-    def stepped(self, steps: int, limit: float, after: float = 0.0, dead: tuple[int, ...] = ()) -> list[dict[str, float]] | None:
-        """Waits until both ranks, in processes other than the dead, have made so many steps: the moments of each rank's stages."""
+    def stepped(self, steps: int, limit: float, after: float = 0.0, dead: int = 0) -> list[dict[str, float]] | None:
+        """Waits until both ranks, in processes other than the dead one, have made so many steps: the moments of each rank's stages.
+        What a survivor did before the new process was there is not counted."""
         give_up = time.monotonic() + limit
         while time.monotonic() < give_up and self.process.poll() is None:
-            found = [[event for event in events if event[1] not in dead] for events in self.events(after)]
+            first, second = ([event for event in events if event[1] != dead] for events in self.events(after))
+            there = next((event[3] for event in second if event[0] == "loaded"), float("inf")) if dead else after
+            found = [[event for event in first if event[0] != "step" or event[3] > there], second]
             if all(sum(event[0] == "step" for event in events) >= steps for events in found):
                 return [{name: next((event[3] for event in events if event[0] == name), after) for name in STAGES} for events in found]
             time.sleep(0.05)                           # seldom: two cores are all there is; the moments are the script's own
@@ -83,12 +96,21 @@ class Job:
     def close(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        for events in self.events():                   # torchrun's workers survive it
+        for pid in _with(self.folder):                 # torchrun's workers, DLRover's master
             with contextlib.suppress(ProcessLookupError):
-                if events:
-                    os.kill(events[-1][1], signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _with(folder: str) -> list[int]:
+    """Processes of this job, whoever their parent is now: they have its folder in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"EVENTS={folder}".encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
 
 
 @contextlib.contextmanager
@@ -106,10 +128,10 @@ def job(name: str) -> Iterator[Job | None]:
 
 def strike(running: Job, number: int, limit: float) -> tuple[float, list[float]] | None:
     """A signal to rank 1: seconds to the next step of both, and the stages on the way (the slower rank's)."""
-    dead = running.pids()
+    victim = running.pids()[1]
     moment = time.monotonic()
-    os.kill(dead[1], number)
-    ranks = running.stepped(1, limit, moment, tuple(dead))
+    os.kill(victim, number)
+    ranks = running.stepped(1, limit, moment, victim)
     if ranks is None:
         return None
     reached = [max(rank[name] for rank in ranks) - moment for name in STAGES]
@@ -145,31 +167,39 @@ def stop(stops: int, limit: float) -> list[tuple[float, float]]:
 
 
 def memory() -> str:
-    """What the template holds alone, MiB."""
+    """What the template and what it has forked ahead hold alone, MiB."""
     with job("mltrain") as running:
-        children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split() if running else []
-        for pid in children:
-            if b"agent.template" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        found = {}
+        for pid in _with(running.folder) if running else []:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"agent.template" in words and pid not in running.pids():
                 lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
                 sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines[1:]}
-                return f"The template: {sizes['Pss']:.0f} MiB of its own share (PSS), {sizes['Rss']:.0f} MiB with what it shares (RSS)."
-    return ""
+                found[pid] = sizes["Pss"], sizes["Rss"], sizes["Private_Dirty"] + sizes["Private_Clean"]
+        if not found:
+            return ""
+        template, *standbys = (found[pid] for pid in sorted(found))
+        return (f"The template: {template[0]:.0f} MiB of its own share (PSS), {template[1]:.0f} MiB with what it shares (RSS); "
+                f"{len(standbys)} processes forked ahead: {', '.join(f'{size[2]:.0f}' for size in standbys)} MiB each that nobody shares.")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--kills", type=int, default=50, help="of mltrain's jobs")
+    parser.add_argument("--peers", type=int, default=20, help="kills of each peer's")
     parser.add_argument("--stops", type=int, default=3)
     parser.add_argument("--only", default="")
     parser.add_argument("--limit", type=float, default=60.0)
     options = parser.parse_args()
     names = [name for name in LAUNCHERS if not options.only or name in options.only.split(",")]
     times = {name: Times() for name in names}
-    while any(each.attempts < options.kills for each in times.values()):
+    wanted = {name: options.kills if name == "mltrain" else options.peers for name in names}
+    while any(times[name].attempts < wanted[name] for name in names):
         for name in names:
             before = times[name].attempts
-            kill(name, times[name], options.kills, options.limit)
-            if times[name].attempts == before < options.kills:
+            kill(name, times[name], wanted[name], options.limit)
+            print(f"{name}: {times[name].attempts} of {wanted[name]}", file=sys.stderr, flush=True)
+            if times[name].attempts == before < wanted[name]:
                 raise SystemExit(f"{name} makes no steps")
     print("## How long is a run away when a worker dies?\n")
     print("| | back | median, s | range | × mltrain | respawn / import / group / load / step, medians |\n" + "| --- " * 6 + "|")
