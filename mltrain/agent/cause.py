@@ -14,6 +14,7 @@ _IMPORT_ERRORS = ("ImportError", "ModuleNotFoundError", "SyntaxError", "Indentat
 GRACEFUL = (0, 75, 130)
 HUNG, NO_MEMORY, LOST = "Hang", "OutOfMemory", "NodeLost"      # types of what the agent finds out without an exception
 _NO_NUMBER = re.compile(r"\b(loss|norm) -?(nan|inf)\b")
+_NO_ROOM = re.compile(r"no space left on device|file too large|disk quota exceeded", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class End:
 
     @property
     def kind(self) -> str:
-        """The class of failure: hang, out of memory, numerics, import, storage, exception, configuration, signal, exit."""
+        """The class of failure: hang, out of memory, numerics, import, network (a broken connection, and nobody died before it), storage,
+        exception, configuration, data, node, signal, exit."""
         if self.type == HUNG:
             return "hang"
         if self.type in (NO_MEMORY, "OutOfMemoryError", "MemoryError"):
@@ -68,7 +70,9 @@ class End:
         if self.cannot_import:
             return "import"
         if self.is_exception:
-            return "numerics" if self.type == "TaskError" and _NO_NUMBER.search(self.message) else "exception"
+            if self.type == "TaskError" and _NO_NUMBER.search(self.message):
+                return "numerics"
+            return "network" if self.is_echo else "storage" if _NO_ROOM.search(self.message) else "exception"
         return {64: "configuration", 65: "data", 66: "data", 69: "node", 74: "storage", 78: "configuration"}.get(
             self.code, "signal" if self.code < 0 else "exit")
 

@@ -5,7 +5,8 @@
     70, exception   the script's own failure                      not before the first step, not when it cannot be imported, not twice
     74              storage                                       restarted within the budget, but not to train the same steps a third
                                                                   time for a disk that takes none of them
-    signals, …      a killed worker, anything else                restarted within the budget
+    signals, …      a killed worker, a broken connection that
+                    nobody's death explains, anything else        restarted within the budget
 
 The budget is a number of restarts without a new saved step: each newly saved step refills it. The first restart is immediate, then the
 least time between two starts doubles: an attempt that ran for so long is followed at once.
@@ -48,14 +49,14 @@ class Policy:
     def judge(self, cause: End, seconds: float) -> Verdict:
         """seconds: how long the attempt ran."""
         self._stepped = self._stepped or cause.trained > 0
-        same = self._same_as_last(cause, seconds)
+        same, of_script = self._same_as_last(cause, seconds), cause.is_exception and cause.kind != "network"
         if cause.code in _NEVER:
             return Verdict(cause.exit_code, f"not restarted: {_NEVER[cause.code]}")
         if cause.cannot_import:
             return Verdict(70, "not restarted: the script cannot be imported")
-        if cause.is_exception and not self._stepped and (cause.step >= 0 or self.own):
+        if of_script and not self._stepped and (cause.step >= 0 or self.own):
             return Verdict(70, "not restarted: an exception before the first step comes back")
-        if cause.is_exception and same:
+        if of_script and same:
             return Verdict(70, "not restarted: the same exception " + (f"at step {cause.step} again" if cause.step >= 0 else "twice"))
         if cause.code == 74 and cause.trained > 0:
             if cause.step == self._lost:

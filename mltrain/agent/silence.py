@@ -80,7 +80,10 @@ class Watched:
         self.beat, self.process = beat, process
         self.since = moment if beat.beats else self.born
         stopped = process is not None and process.state == "T"
-        self._stopped = (self._stopped or now) if stopped else 0.0
+        if not stopped:
+            self._stopped = 0.0
+        elif not self._stopped or moment > self._stopped:      # it has beaten meanwhile: stopped now and then is slow, not hung
+            self._stopped = now
 
     def count(self, now: float, window: float) -> None:
         """Weigh the processor time used, once a window (seconds)."""

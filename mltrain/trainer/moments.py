@@ -49,8 +49,8 @@ class Moments:
             self.pulse.beat("load", -1)
             progress = self.strategy.restore(lambda state: checkpointer.restore(state, plain))
             for note in checkpointer.notes:
-                self.pulse.report("checkpoint damaged", note=str(note))
-                self.note(str(note), 0)
+                self.report("checkpoint damaged", kind="storage", step=note["step"], of_attempt=note["attempt"], problem=note["problem"])
+                self.note(f"checkpoint of step {note['step']} is damaged: {note['problem']}", 0)
             if begun_with := checkpointer.begun_with:
                 self.report("weights read", **begun_with)
                 self.note(f"begins with the weights of {begun_with['path']}", 0)
@@ -138,7 +138,7 @@ class Moments:
     def _report_saves(self) -> None:
         for handle in self.checkpointer.settled() if self.checkpointer else ():
             if handle.error:
-                self.pulse.report("save failed", step=handle.step, error=str(handle.error))
+                self.pulse.report("save failed", kind="storage", step=handle.step, error=handle.error.message)
                 self.note(f"checkpoint of step {handle.step} failed: {handle.error}", handle.step)
             else:
                 self.report("saved", step=handle.step)

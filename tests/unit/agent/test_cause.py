@@ -46,6 +46,13 @@ def test_one_line_says_who_how_and_where(one: End, text: str) -> None:
     assert one.describe() == text
 
 
+@pytest.mark.parametrize(("message", "kind"), [
+    (PEER, "network"), ("[Errno 28] No space left on device", "storage"),
+    ("[Errno 27] File too large: 'x'", "storage"), ("bad", "exception")])
+def test_the_class_of_an_exception(message: str, kind: str) -> None:
+    assert end(0, 1, type="OSError", message=message).kind == kind
+
+
 def test_a_row_holds_what_is_known() -> None:
     assert end(1, -9).row() == {"kind": "signal", "rank": 1, "pid": 101, "code": -9, "phase": "none", "step": -1, "trained": 0}
 

@@ -20,6 +20,12 @@ def test_the_rest_is(code: int) -> None:
     assert Policy(16).judge(end(code), 1.0).code is None
 
 
+def test_a_broken_connection_may_come_back_an_exception_may_not() -> None:
+    policy = Policy(16)
+    broken, bad = end(70, 5, 1, type="RuntimeError", message="Connection closed by peer"), end(70, 5, 1, type="ValueError", message="bad")
+    assert [policy.judge(one, 1.0).code for one in (broken, broken, bad, bad)] == [None, None, None, 70]
+
+
 def test_the_first_restart_is_immediate_then_the_wait_doubles() -> None:
     policy = Policy(16)
     waits = [policy.judge(end(-9), 0.0).wait for _ in range(10)]

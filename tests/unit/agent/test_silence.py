@@ -52,6 +52,13 @@ def test_a_stopped_rank_has_five_seconds_in_any_phase_and_script() -> None:
     assert (watched.limit(FOREIGN, times), watched.silent(54.0, FOREIGN)) == (5.0, 4.0)
 
 
+def test_a_rank_that_is_stopped_at_each_look_but_beats_between_them_is_slow_not_hung() -> None:
+    watched, times = Watched(0.0), StepTimes()
+    for now in range(50, 60):
+        watched.look(now, Beat(now, "compute", now), now - 0.5, 0, Process("T", 0.0, 0.0), times)
+    assert watched.silent(59.0, OWN) == 0.0
+
+
 @pytest.mark.parametrize(("wanted", "own", "floor", "other"), [
     (None, True, 5, 300), (None, False, 300, 300), (30, True, 30, 300), (600, True, 600, 600), (30, False, 30, 30)])
 def test_the_option(wanted: float | None, own: bool, floor: float, other: float) -> None:
