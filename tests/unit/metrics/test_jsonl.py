@@ -1,6 +1,7 @@
 """The record of truth: strict JSON, one line a record, nothing lost to a torn line."""
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -62,11 +63,44 @@ def test_a_line_torn_by_a_kill_does_not_swallow_the_next(tmp_path):
     assert ([row["step"] for row in curve.train], curve.torn) == ([1, 3], 1)
 
 
-def test_a_line_torn_by_a_full_disk_does_not_swallow_the_next(tmp_path, monkeypatch):
-    sink, real = JsonLines(tmp_path), os.write
+def refusing(*answers):
+    """os.write of a disk that is full: so many bytes of a line fit (None: none, and it says so), then all."""
+    left, real = list(answers), os.write
+
+    def write(file, data):
+        if not left:
+            return real(file, data)
+        if (fits := left.pop(0)) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(file, data[:fits])
+    return write
+
+
+def test_what_a_full_disk_does_not_take_is_written_when_there_is_room(tmp_path, monkeypatch):
+    sink = JsonLines(tmp_path)
+    monkeypatch.setattr(os, "write", refusing(None, 10, None, None))
+    for step in (1, 2, 3, 4, 5):
+        sink.write(train(step))
+    sink.close()
+    curve = read(tmp_path)
+    assert ([row["step"] for row in curve.train], curve.torn) == ([1, 2, 3, 4, 5], 1)
+
+
+def test_a_disk_that_stays_full_is_told_at_the_end(tmp_path, monkeypatch):
+    sink = JsonLines(tmp_path)
+    monkeypatch.setattr(os, "write", refusing(None, None))
+    sink.write(train(1))
+    with pytest.raises(OSError, match="No space left"):
+        sink.close()
+
+
+def test_a_disk_that_fails_otherwise_loses_that_record_and_says_so(tmp_path, monkeypatch):
+    def broken(file, data):
+        raise OSError(errno.EIO, "Input/output error")
+    sink = JsonLines(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", lambda file, data: real(file, data[:10]))
-        with pytest.raises(OSError, match="only 10 of"):
+        patch.setattr(os, "write", broken)
+        with pytest.raises(OSError, match="Input/output"):
             sink.write(train(1))
     sink.write(train(2))
     sink.close()
