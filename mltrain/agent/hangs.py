@@ -7,7 +7,6 @@ that never beats is judged only when all of its ranks on this machine are idle: 
 """
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
 
@@ -115,4 +114,4 @@ class Hangs:
         worker, text = accused[rank]
         worker.hang = text if guilty else f"{text}; all ranks wait for one another, this one the longest"
         worker.hung_at, worker.stack = beats[rank], files.get(rank, "")
-        worker.send(signal.SIGKILL)
+        self._workers.kill(worker)

@@ -1,4 +1,5 @@
-"""The workers of one node in one attempt: started by a fork of the template or by plain spawn, watched by pidfd, ended by SIGKILL.
+"""The workers of one node in one attempt: started by a fork of the template or by plain spawn, watched by pidfd, ended by SIGKILL,
+left behind where even that does not end them (`undying.py`).
 
 What a dead worker leaves (phase, step, exception) is read from its pulse page. The agent's callbacks: `ended(End)` for each worker,
 `reported(row)` for each line a worker sends for the ledger; `empty` is true when all are gone.
@@ -20,9 +21,11 @@ from typing import Any
 from mltrain.agent import tie
 from mltrain.agent.cause import GRACEFUL, HUNG, NO_MEMORY, End
 from mltrain.agent.forks import START, Forks
+from mltrain.agent.journal import say
 from mltrain.agent.loop import Loop
 from mltrain.agent.output import Output
 from mltrain.agent.processes import memory_kills
+from mltrain.agent.undying import Undying
 from mltrain.runs.pulse import PAGE_VARIABLE, REPORT_VARIABLE, Beat, Page
 
 _PACKET = 1 << 17        # more than the longest report
@@ -72,6 +75,7 @@ class Workers:
         self._last: dict[int, tuple[int, Beat]] = {}           # of the attempt's dead
         self._begun: tuple[int, float] | None = None
         self._memory_kills = 0                                 # of the kernel, when the attempt began
+        self._undying = Undying(loop, self._leave_behind)
 
     @property
     def empty(self) -> bool:
@@ -129,11 +133,26 @@ class Workers:
     def send(self, number: signal.Signals) -> None:
         """To all. Whoever is not yet born will not be: it counts as ended by that signal."""
         for worker in list(self.running.values()):
-            if worker.pid:
+            if worker.pid and number == signal.SIGKILL:
+                self.kill(worker)
+            elif worker.pid:
                 worker.send(number)
             else:
                 self._forks.forget(worker.key)
                 self._ended(self._gone(worker, -number))
+
+    def kill(self, worker: Worker) -> None:
+        """SIGKILL. Should that not end it, it is left behind: nobody waits for it."""
+        worker.send(signal.SIGKILL)
+        self._undying.expect(worker.pid)
+
+    def _leave_behind(self, pid: int, why: str) -> None:
+        worker = next(worker for worker in self.running.values() if worker.pid == pid)
+        say(f"rank {worker.rank} (pid {pid}) is left behind: {why}")
+        self._reported({"rank": worker.rank, "event": "left behind", "pid": pid, "reason": why})
+        self._loop.forget(worker.pidfd)
+        os.close(worker.pidfd)                                 # when it dies after all, it goes with the orphans
+        self._ended(self._gone(worker, -signal.SIGKILL))
 
     def beats(self) -> dict[int, tuple[int, Beat]]:
         """rank -> (pid, newest beat), the last one of those that are dead."""
@@ -192,6 +211,7 @@ class Workers:
         return self._gone(worker, status if result and result.si_code == os.CLD_EXITED else -status)
 
     def _gone(self, worker: Worker, code: int, message: str = "") -> End:
+        self._undying.forget(worker.pid)
         while self._receive(worker):                           # what it said before it died counts
             pass
         with contextlib.suppress(KeyError, ValueError):
