@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from mltrain.agent.cause import End, pick
+from mltrain.agent.cause import HUNG, End, pick
 from mltrain.agent.journal import Journal, say
 from mltrain.agent.loop import Loop
 from mltrain.agent.members import Member, choose
 from mltrain.agent.options import Options
 from mltrain.agent.policy import Policy, Verdict
 from mltrain.errors import INTERRUPTED, PREEMPTED
+from mltrain.runs.account import Account, with_detection
 
 DOUBLE_SECONDS = 0.1     # two SIGINT closer together are one (`timeout -s INT` signals a process and its group)
 SCORE_EVERY = 10         # ticks
@@ -92,7 +93,7 @@ class Controller:
         self._running = set(self._active)
         first = 0
         for group, node in enumerate(nodes):
-            node.ranks, node.begun = [], None
+            node.ranks, node.begun, node.parts, node.silent = [], None, {}, ("", 0.0)
             self._tell(node, "start", first=first, world=world, group=group, groups=len(nodes), master=list(master),
                        restarts=self._restarts)
             first += node.workers
@@ -122,6 +123,7 @@ class Controller:
     def _pulse(self, member: Member, message: Message) -> None:
         begun = message["begun"]
         member.ranks, member.begun = message["ranks"], (begun[0], time.monotonic() - begun[1]) if begun else None
+        member.parts = message["parts"]
 
     def _row(self, row: Message) -> None:
         """A line from a worker for the ledger."""
@@ -148,6 +150,7 @@ class Controller:
         """All workers there are gone."""
         self._take(member, message["ends"])
         self._pulse(member, message)
+        member.silent = message["silent"][0], message["silent"][1]
         self._codes |= set(message["codes"])
         self._trained, self._step = max(self._trained, message["trained"]), max(self._step, message["step"])
         self._stopped_early |= message["early"]
@@ -185,14 +188,21 @@ class Controller:
         if verdict.code is not None:
             self._finish(verdict, cause, step, echoes)
             return
-        self._journal.attempt_ended(cause, echoes, verdict, step)
+        self._journal.attempt_ended(cause, echoes, verdict, step, self._parts(cause))
         self._restarts, self._stage = self._restarts + 1, "gathering"
         self._not_before = max(self._not_before, time.monotonic() + verdict.wait)
         self.gather()
 
+    def _parts(self, cause: End | None) -> dict[str, float]:
+        """Where the attempt's time went, by its first node that knows. Silence that ended in a hang's verdict was the time to notice it."""
+        member = next((node for node in self._active.values() if node.parts), None)
+        if member is None:
+            return {}
+        return with_detection(Account(member.parts, member.silent)) if cause and cause.type == HUNG else member.parts
+
     def _finish(self, verdict: Verdict, cause: End | None, step: int, echoes: int = 0) -> None:
         self._stage = "over"
-        self._journal.attempt_ended(cause, echoes, verdict, step)
+        self._journal.attempt_ended(cause, echoes, verdict, step, self._parts(cause))
         code = verdict.code or 0
         if self._stop is None or code == 0:
             state, reason = _STATES.get(code, "failed"), cause.describe() if cause else verdict.reason
@@ -240,10 +250,11 @@ class Controller:
             return
         self._ticks += 1
         if self._ticks % SCORE_EVERY == 0:
-            self._journal.score(live=True)
+            self._journal.score()
         self._write()
 
     def _write(self) -> None:
         nodes = self._active.values()
         begun = min((node.begun for node in nodes if node.begun), key=lambda each: each[1], default=None)
-        self._journal.write([row for node in nodes for row in node.ranks], begun)
+        parts = next((node.parts for node in nodes if node.parts), {})
+        self._journal.write([row for node in nodes for row in node.ranks], begun, parts)

@@ -15,7 +15,7 @@ from mltrain.agent.cause import End
 from mltrain.agent.policy import Verdict
 from mltrain.errors import StorageError
 from mltrain.runs import ledger
-from mltrain.runs.goodput import Span, goodput, spans
+from mltrain.runs.goodput import LOST, goodput, seconds, summary
 from mltrain.runs.layout import ledger_file, make_folder
 from mltrain.runs.lease import Lease
 from mltrain.runs.outcome import last_status, write_status
@@ -51,7 +51,15 @@ class Journal:
             self.row("created", **shape)
         last = next((row["event"] for row in reversed(rows) if row["event"] in ("done", *_REOPENS)), "")
         self._status = {**last_status(self.run), "host": socket.gethostname(), "pid": os.getpid(), "code": None, "reason": ""}
+        self._outlived(rows)
         return last != "done"
+
+    def _outlived(self, rows: list[ledger.Row]) -> None:
+        """An attempt whose agent was killed with it has no end in the ledger: it gets what the status last said of it."""
+        ends = [row["event"] for row in rows if row["event"] in ("attempt started", "attempt ended", LOST)]
+        found = self._status.pop("account", None) or {}
+        if ends[-1:] == ["attempt started"] and found.get("attempt") == self.attempt:
+            self.row(LOST, **found)
 
     def row(self, event: str, **fields: object) -> None:
         """A full disk must not end a run that can still compute: it is said, and the run goes on."""
@@ -73,17 +81,23 @@ class Journal:
                             started=self._status.get("started") or self._started, ended=None, ranks=[])
         self.write([], None)
 
-    def attempt_ended(self, cause: End | None, echoes: int, verdict: Verdict, step: int) -> None:
-        """outcome: restarted, failed, or how the run stops."""
+    def attempt_ended(self, cause: End | None, echoes: int, verdict: Verdict, step: int, parts: dict[str, float]) -> None:
+        """outcome: restarted, failed, or how the run stops. parts: where its time went, {} if that is not known."""
         outcome = "restarted" if verdict.code is None else "failed" if cause else "done" if verdict.reason == "done" else "stopped"
         first, moment = self._begun
         training = round(time.monotonic() - moment, 3) if first >= 0 else 0.0
         fields = {"cause": cause.row(), "echoes": echoes} if cause else {}
+        rest = time.time() - self._started - sum(parts.values())           # other nodes' ends, and the verdict
+        last = "unknown" if not parts else "restart" if cause else "ending"
+        parts = {**parts, last: round(parts.get(last, 0.0) + max(0.0, rest), 3)}
         self.row("attempt ended", attempt=self.attempt, outcome=outcome, reason=verdict.reason, step=step, first_step=first,
-                 training_seconds=training, **fields)
+                 training_seconds=training, wait=round(verdict.wait, 3), parts=parts, **fields)
+        self._status.pop("account", None)
 
-    def write(self, ranks: list[dict[str, Any]], begun: tuple[int, float] | None, *, durable: bool = False) -> None:
-        """status.json, and the lease's beat. ranks: as `Node.pulse` has them. begun: (step, time.monotonic) at which training began."""
+    def write(self, ranks: list[dict[str, Any]], begun: tuple[int, float] | None, parts: dict[str, float] | None = None, *,
+              durable: bool = False) -> None:
+        """status.json, and the lease's beat. ranks, parts: as `Node.pulse` has them. begun: (step, time.monotonic) at which training
+        began."""
         if self.run is None:
             return
         self._begun = begun or self._begun
@@ -93,19 +107,19 @@ class Journal:
         if ranks:
             self._status["ranks"] = [{key: row[key] for key in ("rank", "host", "pid", "phase", "step")} for row in ranks]
         self._status.update(beat=round(time.time(), 3))
+        if parts:
+            self._status["account"] = {"attempt": self.attempt, "until": round(time.time(), 3), "first_step": self._begun[0],
+                                       "step": self._status.get("step") or 0, "parts": parts}
         with contextlib.suppress(StorageError, OSError):       # said at the end, when it matters; once a second would be noise
             self._lease.beat(self.attempt)
             write_status(self.run, self._status, durable=durable)
 
-    def score(self, live: bool) -> None:
-        """Goodput so far. Reads the whole ledger: at the beginning of an attempt's training and at its end, not every second."""
+    def score(self) -> None:
+        """Goodput so far, and where the time went. Reads the whole ledger: not every second."""
         if self.run is None:
             return
-        first, moment = self._begun
-        now = None
-        if live and first >= 0:
-            now = Span(self._started, time.time(), first, int(self._status.get("step") or 0), time.monotonic() - moment)
-        self._status["goodput"] = goodput(spans(ledger.read(self._ledger.path), now))
+        spent = seconds(ledger.read(self._ledger.path), self._status.get("account"))
+        self._status.update(goodput=goodput(spent), spent=spent)
 
     def command_for_more(self) -> str:
         """What shows the culprit's last lines."""
@@ -126,7 +140,9 @@ class Journal:
             return
         self.row(state, code=code, reason=reason, step=self._status.get("step"))
         self._status.update(state=state, code=code, reason=redact(reason), ended=round(time.time(), 3))
-        self.score(live=False)
+        self.score()
+        if self._status["goodput"] is not None:
+            say(summary(self._status["spent"]))
         try:
             write_status(self.run, {**self._status, "beat": round(time.time(), 3)}, durable=True)
         except StorageError as error:

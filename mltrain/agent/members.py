@@ -13,7 +13,8 @@ from mltrain.agent.link import Link
 class Member:
     """One node. id: HOST:PORT at which its agent can be reached, "" where one node is all there is. name: for people. link: None for the
     controller's own node. ready: its workers could start at once. heard: when it last spoke. proven: the newest moment (of this clock)
-    of which it has said that it heard us then. ranks, begun: as in `Node.pulse`."""
+    of which it has said that it heard us then. ranks, begun, parts: as in `Node.pulse`. silent: (part, seconds)
+    of these in which nobody knew that it had failed."""
 
     id: str
     name: str
@@ -24,6 +25,8 @@ class Member:
     proven: float = field(default_factory=time.monotonic)
     ranks: list[dict[str, Any]] = field(default_factory=list)
     begun: tuple[int, float] | None = None
+    parts: dict[str, float] = field(default_factory=dict)
+    silent: tuple[str, float] = ("", 0.0)
 
     @property
     def host(self) -> str:

@@ -5,7 +5,7 @@ in this process or on another machine, and reports to it; it decides nothing abo
     reports   failed {ends}      a worker failed; the others here are being killed
               stopped {...}      all workers of the attempt are gone, however they went
               row {event, ...}   a line for the ledger
-              beat {ranks, begun}
+              beat {ranks, begun, parts}
 
 Orders and reports are plain data (JSON): what ends a worker travels as the fields of `End`, its moment as an age in seconds, since no two
 machines' clocks agree.
@@ -30,6 +30,7 @@ from mltrain.agent.silence import Limits
 from mltrain.agent.store import Stores
 from mltrain.agent.variables import Place, variables
 from mltrain.agent.workers import Workers
+from mltrain.runs.account import account, running
 
 WARM_SECONDS = 10.0      # when the template may take a processor away from workers that start: not before they have
 AHEAD_SECONDS = 1.0      # after a start: its workers need the processors first
@@ -51,6 +52,7 @@ class Node:
         self._failing, self._concluding = False, True          # torn down; all gone
         self._leaving: signal.Signals | None = None            # the signal that asked them to leave
         self._stopped_early, self._step, self._restarts = False, -1, 0
+        self._began, self._left = 0.0, 0.0                     # moments: of the order to start; of the first failure (0: none)
 
     @property
     def empty(self) -> bool:
@@ -75,6 +77,7 @@ class Node:
     def _start(self, order: Message) -> None:
         self.attempt, self._restarts = order["attempt"], order["restarts"]
         self._failing, self._concluding, self._ends, self._leaving, self._step = False, False, [], None, -1
+        self._began, self._left = time.monotonic(), 0.0
         self._stopped_early = False                            # workers left in order before the run's last step (stop_at)
         self.start_template()
         self._workers.clear()
@@ -131,6 +134,7 @@ class Node:
         self._hangs.end()
         self._ends += [*self._workers.dead_already(), *self._workers.exceptions()]
         self._genuine = len(self._ends)                        # those that follow are our own doing
+        self._left = min((end.moment for end in self._ends if end.failed), default=time.monotonic())
         self._workers.send(signal.SIGKILL)
 
     def _genuine_ends(self) -> list[Message]:
@@ -145,13 +149,21 @@ class Node:
         codes = sorted({end.code for end in ends if end.failed or end.code})
         self._report({"kind": "stopped", "attempt": self.attempt, "ends": self._genuine_ends() if self._failing else [], "codes": codes,
                       "trained": max((end.trained for end in ends), default=0), "step": self._step, "early": self._stopped_early,
-                      **self.pulse()})
+                      **self.pulse(), **self._account()})
+
+    def _account(self) -> Message:
+        """Where the attempt's time went, and how much of that was silence before its end."""
+        spent = next(iter(self._workers.spent().values()), None)
+        if spent is None or not (spent.last or self.o.own):
+            return {"parts": {}, "silent": ["", 0.0]}          # a script that does not beat
+        now = time.monotonic()
+        return account(spent, self._began, self._left or now, now, self._failing)._asdict()
 
     # ── what is asked of it ──────────────────────────────────────────────────────────────────────────────────────────────────────
     def pulse(self) -> Message:
         """Where the workers are. ranks: a row each, as in status.json, with what the lowest says of the run; begun: [step, seconds ago] at
-        which the attempt began to train."""
-        ranks, lowest = [], False
+        which the attempt began to train; parts: where its time went so far, by the lowest."""
+        ranks, lowest, now, spent = [], False, time.monotonic(), self._workers.spent()
         for rank, (pid, beat) in self._workers.beats().items():
             row: Message = {"rank": rank, "host": self.o.name, "pid": pid, "phase": beat.phase, "step": beat.step}
             if beat.beats and beat.step >= 0 and not lowest:
@@ -159,8 +171,9 @@ class Node:
                 loss = beat.loss if math.isfinite(beat.loss) else None
                 row.update(beats=beat.beats, samples=beat.samples, tokens=beat.tokens, loss=loss)
             ranks.append(row)
-        begun = self._workers.begun()
-        return {"ranks": ranks, "begun": [begun[0], time.monotonic() - begun[1]] if begun else None}
+        begun, first = self._workers.begun(), next(iter(spent.values()), None)
+        parts = running(first, self._began, now) if first and (first.last or self.o.own) else {}
+        return {"ranks": ranks, "begun": [begun[0], now - begun[1]] if begun else None, "parts": parts}
 
     def stop(self) -> None:
         """SIGKILL to all, now."""

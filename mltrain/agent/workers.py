@@ -26,7 +26,7 @@ from mltrain.agent.loop import Loop
 from mltrain.agent.output import Output
 from mltrain.agent.processes import memory_kills
 from mltrain.agent.undying import Undying
-from mltrain.runs.pulse import PAGE_VARIABLE, REPORT_VARIABLE, Beat, Page
+from mltrain.runs.pulse import PAGE_VARIABLE, REPORT_VARIABLE, Beat, Page, Spent
 
 _PACKET = 1 << 17        # more than the longest report
 
@@ -73,6 +73,7 @@ class Workers:
         self._loop, self._forks, self._output, self._ended, self._reported = loop, forks, output, ended, reported
         self.running: dict[int, Worker] = {}
         self._last: dict[int, tuple[int, Beat]] = {}           # of the attempt's dead
+        self._spent: dict[int, Spent] = {}                     # of these
         self._begun: tuple[int, float] | None = None
         self._memory_kills = 0                                 # of the kernel, when the attempt began
         self._undying = Undying(loop, self._leave_behind)
@@ -83,7 +84,7 @@ class Workers:
 
     def clear(self) -> None:
         """Before the first worker of an attempt."""
-        self._last, self._begun, self._memory_kills = {}, None, memory_kills()
+        self._last, self._spent, self._begun, self._memory_kills = {}, {}, None, memory_kills()
 
     def start(self, rank: int, command: Command, environment: dict[str, str], attempt: int) -> None:
         """One more worker. Forked if the template is there (or worth waiting for), else spawned."""
@@ -159,6 +160,10 @@ class Workers:
         living = {rank: (worker.pid, worker.page.read()) for rank, worker in self.running.items()}
         return dict(sorted({**self._last, **living}.items()))
 
+    def spent(self) -> dict[int, Spent]:
+        """rank -> its account, of the dead as of the living."""
+        return dict(sorted({**self._spent, **{rank: worker.page.spent() for rank, worker in self.running.items()}}.items()))
+
     def begun(self) -> tuple[int, float] | None:
         """(step, time.monotonic) at which this attempt began to train; None if it has not."""
         if self._begun is None:
@@ -221,7 +226,7 @@ class Workers:
         del self.running[worker.rank]
         end = self._end(worker, code, message)
         self._begun = self._begun or worker.page.begin()
-        self._last[worker.rank] = worker.pid, worker.page.read()
+        self._last[worker.rank], self._spent[worker.rank] = (worker.pid, worker.page.read()), worker.page.spent()
         worker.page.close()
         return end
 

@@ -18,6 +18,7 @@ from mltrain.api.jobs import resume as resume
 from mltrain.api.jobs import run_keys as run_keys
 from mltrain.api.jobs import run_names as run_names
 from mltrain.api.jobs import status as status
+from mltrain.api.jobs import time_spent as time_spent
 from mltrain.api.recipes import check as check
 from mltrain.api.recipes import checked as checked
 from mltrain.api.recipes import compose as compose

@@ -25,6 +25,13 @@ def status(runs: str = "runs", run: str | None = None) -> list[dict[str, Any]]:
     return [outcome.brief(path) for path in list_runs(Path(runs))]
 
 
+def time_spent(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """Where a run's time went so far, in words: (class, how long), the most first; what is apart from goodput stands last, in brackets."""
+    from mltrain.runs.goodput import APART, CLASSES, lasted
+    spent = sorted(status.get("spent", {}).items(), key=lambda item: (item[0] in APART, -item[1]))
+    return [(f"({CLASSES.get(name, name)})" if name in APART else CLASSES.get(name, name), lasted(seconds)) for name, seconds in spent]
+
+
 def run_names(runs: str = "runs") -> dict[str, str]:
     """Ids of the runs in a folder, newest first, each with its state as written: for completion."""
     import json

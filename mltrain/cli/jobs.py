@@ -65,9 +65,12 @@ def _lasted(run: dict[str, Any]) -> str:
 def _show(run: dict[str, Any]) -> None:
     for name, text in zip(_COLUMNS, _row(run), strict=True):
         print(f"{name:9} {text}")
+    from mltrain import api
     print(f"directory {run['directory']}")
     if run.get("reason"):
         print(f"reason    {run['reason']}")
+    for words, lasted in api.time_spent(run):
+        print(f"  {words:26} {lasted:>8}")
     for rank in run.get("ranks", []) if run["state"] == "running" else []:
         what = f"pid {rank['pid']}, {rank['phase']} at step {rank['step']}" if rank["step"] >= 0 else "starting"
         print(f"rank {rank['rank']:<4} {rank['host']} {what}")

@@ -3,7 +3,8 @@ if a port is given, on http://127.0.0.1:PORT/metrics. Never on another address: 
 
     mltrain_step mltrain_steps mltrain_loss mltrain_gradient_norm mltrain_learning_rate mltrain_samples_total mltrain_tokens_total
     mltrain_samples_per_second mltrain_tokens_per_second mltrain_step_seconds{phase="data"|"compute"} mltrain_memory_bytes
-    mltrain_evaluation{name=...} mltrain_restarts_total mltrain_goodput_ratio mltrain_last_step_timestamp
+    mltrain_evaluation{name=...} mltrain_restarts_total mltrain_goodput_ratio mltrain_spent_seconds{class=...}
+    mltrain_last_step_timestamp
 
 All carry run="ID". The alert that everybody wants: time() - mltrain_last_step_timestamp > 600.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,11 @@ class Prometheus:
         yield self._counter("mltrain_restarts", "Attempts after the first.", run, self._attempt - 1)
         yield self._phases(run)
         yield self._evaluations(run)
-        if (goodput := self._goodput()) is not None:
+        status = self._status()
+        if (goodput := _number(status, "goodput")) is not None:
             yield self._gauge("mltrain_goodput_ratio", "Share of the time that went into steps that count.", {"run": run}, goodput)
+        if isinstance(spent := status.get("spent"), dict):
+            yield self._spent(run, spent)
 
     def _gauge(self, name: str, text: str, labels: dict[str, str], value: float) -> Any:
         family = self._families.GaugeMetricFamily(name, text, labels=list(labels))
@@ -124,16 +128,24 @@ class Prometheus:
                 family.add_metric([run, name], value)
         return family
 
-    def _goodput(self) -> float | None:
+    def _spent(self, run: str, spent: dict[str, float]) -> Any:
+        family = self._families.GaugeMetricFamily("mltrain_spent_seconds", "Where the run's time went so far.", labels=["run", "class"])
+        for name in spent:
+            if (value := _number(spent, name)) is not None:
+                family.add_metric([run, name], value)
+        return family
+
+    def _status(self) -> dict[str, Any]:
         """As the agent last wrote it."""
         if self._directory is None:
-            return None
+            return {}
         try:
-            return _number(json.loads(status_file(self._directory).read_text()), "goodput")
+            status = json.loads(status_file(self._directory).read_text())
         except (OSError, ValueError):
-            return None
+            return {}
+        return status if isinstance(status, dict) else {}
 
 
-def _number(record: Record, name: str) -> float | None:
+def _number(record: Mapping[str, Any], name: str) -> float | None:
     value = record.get(name)
     return float(value) if isinstance(value, (int, float)) else None

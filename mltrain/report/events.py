@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+from mltrain.runs.goodput import LOST
 from mltrain.runs.ledger import Row
 from mltrain.runs.logs import describe
 
 FIRST, LAST = 60, 240    # rows that are kept of a long ledger
 _SILENT = {"seq", "time", "event", "prev", "sha", "rank", "attempt"}
-BAD = ("failed", "save failed", "checkpoint damaged", "repaired", "step skipped")
+BAD = ("failed", "save failed", "checkpoint damaged", "repaired", "step skipped", LOST)
 
 
 def events(rows: list[Row]) -> tuple[list[dict[str, Any]], int]:
@@ -54,6 +55,8 @@ def _text(row: Row) -> str:
         return f"{row.get('steps') or 0:,} steps, {row.get('parameters', 0):,} parameters" + (f", mesh {mesh}" if mesh else "")
     if event == "changed":
         return "; ".join(f"{change['key']}: {change['from']} → {change['to']}" for change in row.get("changes", []))
+    if event == LOST:
+        return f"its agent was killed; last heard of at step {row.get('step')}"
     if event == "resumed":
         return f"after step {row.get('step')}"
     return _rest(row)

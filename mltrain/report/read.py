@@ -18,7 +18,8 @@ from mltrain.report.thin import POINTS, Line, digits, is_number, thin
 from mltrain.runs import layout, ledger
 from mltrain.runs.curve import Curve, Row, read
 from mltrain.runs.difference import differences, flat
-from mltrain.runs.goodput import Span, goodput, spans, times
+from mltrain.runs.goodput import Attempt, goodput, seconds
+from mltrain.runs.goodput import attempts as attempts_of
 from mltrain.runs.outcome import read_status
 from mltrain.trust.redact import redact_data
 
@@ -74,7 +75,8 @@ def _run(directory: Path, points: int) -> Run:
         raise MissingInput(f"{directory.name} has no metrics yet ({status['state']})",
                            f"mltrain logs {directory.name} shows what it printed; only runs of a recipe record metrics")
     rows = ledger.read(layout.ledger_file(directory))
-    attempts = spans(rows, _live(rows, status, curve))
+    live = status.get("account")
+    attempts, spent = attempts_of(rows, live), seconds(rows, live)
     config = _json(layout.config_file(directory))
     told, left_out = events(rows)
     made = {
@@ -83,9 +85,9 @@ def _run(directory: Path, points: int) -> Run:
         "overrides": config.get("overrides", []), "config": flat(config["tree"]) if config.get("tree") else {},
         "provenance": _json(directory / "provenance.json"), "events": told, "attempts": _attempts(attempts, rows)}
     redacted = cast(dict[str, Any], redact_data(made))
-    return Run(figures=_figures(curve, rows, attempts), events_left_out=left_out,
+    return Run(figures=_figures(curve, rows, spent), events_left_out=left_out,
                curves=_curves(curve.train, CURVES, points), evaluations=_curves(curve.evaluate, _results(curve.evaluate), points),
-               seconds={name: round(value, 3) for name, value in times(attempts).items()}, **redacted)
+               seconds=spent, **redacted)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -107,32 +109,18 @@ def _results(rows: list[Row]) -> list[str]:
     return sorted({name for row in rows for name, value in row.items() if name not in _HEAD and is_number(value)})
 
 
-def _live(rows: list[Row], status: dict[str, Any], curve: Curve) -> Span | None:
-    """The attempt whose end nobody has written: it runs, or its agent was killed. Its training began at the row that says so."""
-    started = [row for row in rows if row["event"] == "attempt started"]
-    if not started or any(row["event"] == "attempt ended" and row["seq"] > started[-1]["seq"] for row in rows):
-        return None
-    later = [row for row in rows if row["seq"] > started[-1]["seq"]]
-    first = next((int(row["step"]) for row in later if row["event"] == "resumed"), 0)
-    begun = next((row["time"] for row in later if row["event"] == "training"), None)
-    now, last = max(status["beat"] or 0, started[-1]["time"]), int(status["step"] or 0)
-    if begun is None or last <= first:
-        return Span(started[-1]["time"], now, paused=True)
-    return Span(started[-1]["time"], now, first, last, max(0.0, now - begun), paused=True)
-
-
-def _attempts(attempts: list[Span], rows: list[Row]) -> list[dict[str, Any]]:
+def _attempts(attempts: list[Attempt], rows: list[Row]) -> list[dict[str, Any]]:
     """Number, first and last step, and how it ended, of each."""
     begun = [row["attempt"] for row in rows if row["event"] == "attempt started"]
     ended = {row["attempt"]: row for row in rows if row["event"] == "attempt ended"}
     return [{"attempt": number, "started": span.started, "ended": span.ended, "first": span.first, "last": span.last,
-             "training_seconds": round(span.training, 3), "outcome": ended.get(number, {}).get("outcome", "")}
+             "training_seconds": round(span.parts.get("steps", 0.0), 3), "outcome": ended.get(number, {}).get("outcome", "")}
             for number, span in zip(begun, attempts, strict=False)]
 
 
-def _figures(curve: Curve, rows: list[Row], attempts: list[Span]) -> dict[str, float]:
+def _figures(curve: Curve, rows: list[Row], spent: dict[str, float]) -> dict[str, float]:
     """One number each; those that cannot be said are left out."""
-    found: dict[str, float | None] = {"goodput": goodput(attempts)}
+    found: dict[str, float | None] = {"goodput": goodput(spent)}
     losses = [(row["loss"], row["step"]) for row in curve.evaluate if _finite(row.get("loss"))]
     if losses:
         found["validation_loss"] = losses[-1][0]

@@ -10,9 +10,10 @@ from mltrain.report.axis import duration, short
 from mltrain.report.charts import COLOURS
 from mltrain.report.markup import Html, join, tag
 from mltrain.report.read import Report, Run
+from mltrain.runs.goodput import APART, CLASSES
 
-_SPENT = {"kept": "steps that count", "redone": "steps made again", "starting": "starting and ending", "waiting": "between attempts"}
-_LOOKS = {"kept": "kept", "redone": "redone-time", "starting": "starting", "waiting": "waiting"}
+_LOOKS = {"kept": "kept", "redone": "redone-time", "detection": "redone-time", "restart": "redone-time", "backoff": "waiting",
+          "nodes": "waiting", "queued": "waiting", "idle": "waiting", "unknown": "waiting"}      # the others: starting
 
 
 def swatch(index: int) -> Html:
@@ -49,7 +50,8 @@ def _headlines(run: Run) -> Iterable[tuple[str, str, str]]:
     if figures.get("data_wait_share") is not None:
         yield "waiting for data", f"{100 * figures['data_wait_share']:.1f} %", "of the step time"
     if "goodput" in figures:
-        yield "goodput", f"{100 * figures['goodput']:.1f} %", f"of {duration(sum(run.seconds.values()))}"
+        counted = sum(seconds for name, seconds in run.seconds.items() if name not in APART)
+        yield "goodput", f"{100 * figures['goodput']:.1f} %", f"of {duration(counted)}"
     yield "attempts", str(status["attempts"]), f"on {status['host']}"
     if "memory_bytes" in figures:
         yield "peak memory", short(figures["memory_bytes"], "bytes"), "of rank 0"
@@ -80,10 +82,10 @@ def spent(run: Run) -> Html:
     if total <= 0:
         return tag("p", "No attempt has ended its first step.", class_="quiet")
     shown = {name: seconds for name, seconds in run.seconds.items() if seconds > 0}
-    bar = tag("div", *(tag("div", class_=_LOOKS[name], style=f"flex: {seconds / total:.4f}",
-                           title=f"{_SPENT[name]}: {duration(seconds)}")
+    bar = tag("div", *(tag("div", class_=_LOOKS.get(name, "starting"), style=f"flex: {seconds / total:.4f}",
+                           title=f"{CLASSES[name]}: {duration(seconds)}")
                        for name, seconds in shown.items()), class_="bar")
-    words = tag("ul", *(tag("li", tag("i", class_=_LOOKS[name]), f"{_SPENT[name]} {duration(seconds)}",
+    words = tag("ul", *(tag("li", tag("i", class_=_LOOKS.get(name, "starting")), f"{CLASSES[name]} {duration(seconds)}",
                             tag("span", f" {100 * seconds / total:.1f} %", class_="quiet")) for name, seconds in shown.items()),
                 class_="legend")
     return tag("div", bar, words, class_="card pad")

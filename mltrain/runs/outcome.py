@@ -27,7 +27,8 @@ Status = dict[str, Any]
 _MAYBE = (int, float, NoneType)
 _KINDS: dict[str, tuple[Any, object]] = {        # what readers rely on: kind, and what stands for an absent one
     "state": (str, ""), "step": (int, 0), "steps": ((int, NoneType), None), "samples": (int, 0), "tokens": (int, 0), "attempts": (int, 0),
-    "loss": (_MAYBE, None), "started": (_MAYBE, None), "ended": (_MAYBE, None), "goodput": (_MAYBE, None), "host": (str, ""),
+    "loss": (_MAYBE, None), "started": (_MAYBE, None), "ended": (_MAYBE, None), "goodput": (_MAYBE, None),
+    "spent": (dict, {}), "account": (dict, {}), "host": (str, ""),
     "pid": (int, 0), "beat": (_MAYBE, 0), "ranks": (list, []), "code": ((int, NoneType), None), "reason": (str, ""),
 }
 
@@ -103,7 +104,7 @@ def brief(run: Path) -> Status:
         status = read_status(run)
     except (DataError, StorageError) as error:
         return {**new_status(run), "state": "lost", "reason": error.message}
-    return {key: value for key, value in status.items() if key != "ranks"}
+    return {key: value for key, value in status.items() if key not in ("ranks", "account")}
 
 
 def wait(run: Path, limit: float) -> Status:

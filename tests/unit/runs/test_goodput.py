@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mltrain.runs.goodput import APART, CLASSES, LOST, WAITING, seconds, share
+from mltrain.runs.goodput import APART, CLASSES, LOST, WAITING, goodput, lasted, seconds, summary
 
 Row = dict[str, Any]
 
@@ -21,13 +21,13 @@ def ended(time: float, first: int, step: int, parts: dict[str, float], outcome: 
 
 def test_an_undisturbed_run_loses_only_its_start() -> None:
     spent = seconds([started(0), ended(100, 0, 91, {"starting": 6, "first_step": 4, "steps": 90}, "done")])
-    assert spent == {"kept": 90, "starting": 6, "first_step": 4} and share(spent) == 0.9
+    assert spent == {"kept": 90, "starting": 6, "first_step": 4} and goodput(spent) == 0.9
 
 
 def test_steps_made_twice_count_once() -> None:
     rows = [started(0), ended(50, 0, 50, {"steps": 50.0}), started(50), ended(100, 25, 75, {"steps": 50.0}, "done")]
     spent = seconds(rows)
-    assert spent == {"kept": 75, "redone": 25} and share(spent) == 0.75
+    assert spent == {"kept": 75, "redone": 25} and goodput(spent) == 0.75
 
 
 def test_data_of_steps_made_twice_is_lost_with_them() -> None:
@@ -44,13 +44,13 @@ def test_what_is_between_attempts_has_its_names() -> None:
 
 def test_a_pause_is_apart() -> None:
     spent = seconds([started(0), ended(40, 0, 40, {"steps": 40.0}, "stopped"), started(5000), ended(5040, 40, 80, {"steps": 40.0}, "done")])
-    assert spent == {"kept": 80, "idle": 4960} and share(spent) == 1.0
+    assert spent == {"kept": 80, "idle": 4960} and goodput(spent) == 1.0
 
 
 def test_the_queue_is_apart() -> None:
     spent = seconds([{"event": "created", "time": 0}, started(3600), ended(3700, 0, 10, {"steps": 100.0}, "done"),
                      {"event": "done", "time": 3701}])
-    assert spent == {"kept": 100, "queued": 3600, "ending": 1} and share(spent) == round(100 / 101, 4)
+    assert spent == {"kept": 100, "queued": 3600, "ending": 1} and goodput(spent) == round(100 / 101, 4)
 
 
 def test_an_attempt_that_its_agent_did_not_outlive_has_what_status_knew() -> None:
@@ -67,7 +67,7 @@ def test_an_attempt_of_which_nothing_is_known_is_unknown() -> None:
 
 def test_the_live_attempt_counts_so_far() -> None:
     live = {"until": 50.0, "time": 50.0, "first_step": 0, "step": 10, "parts": {"steps": 25.0, "starting": 25.0}}
-    assert share(seconds([started(0)], live)) == 0.5
+    assert goodput(seconds([started(0)], live)) == 0.5
 
 
 def test_rows_without_parts_are_read_as_they_were_meant() -> None:
@@ -75,9 +75,16 @@ def test_rows_without_parts_are_read_as_they_were_meant() -> None:
     assert seconds([started(0), row]) == {"kept": 90, "starting": 10}
 
 
+def test_for_people_in_a_line() -> None:
+    spent = {"kept": 600.0, "starting": 41.2, "redone": 80.0, "saving": 8.44, "data": 0.1, "idle": 7300.0}
+    assert summary(spent) == ("goodput 82.2 % of 12m10s; steps lost to a failure 1m20s, starting up 41s, saving 8.4s, "
+                              "(stopped until resumed: 2h01m)")
+    assert [lasted(seconds) for seconds in (0.04, 9.96, 59.6, 3599.7, 90_000)] == ["0.0s", "10.0s", "1m00s", "1h00m", "25h00m"]
+
+
 def test_without_steps_there_is_no_number() -> None:
-    assert share(seconds([])) is None
-    assert share(seconds([started(0), ended(10, -1, -1, {"starting": 10.0})])) is None
+    assert goodput(seconds([])) is None
+    assert goodput(seconds([started(0), ended(10, -1, -1, {"starting": 10.0})])) is None
 
 
 _PARTS = st.dictionaries(st.sampled_from(["starting", "first_step", "steps", "data", "evaluation", "saving", "callbacks", "lost",
@@ -118,6 +125,6 @@ def test_every_second_is_of_one_class(rows: list[Row], live: tuple[float, dict[s
         ends.append(row["until"])
     assert set(spent) <= set(CLASSES) and all(amount > 0 for amount in spent.values())
     assert sum(spent.values()) == pytest.approx(max(ends, default=0.0), abs=0.02)
-    part = share(spent)
+    part = goodput(spent)
     assert part is None or 0 <= part <= 1
     assert set(APART) < set(CLASSES)
