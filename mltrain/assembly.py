@@ -17,7 +17,7 @@ from mltrain.config.root import seconds, steps
 from mltrain.config.targets import Allowed
 from mltrain.errors import ConfigError, MltrainError, TaskError
 from mltrain.parallel.mesh import count_micro_batches
-from mltrain.runs import frames, ledger
+from mltrain.runs import frames, ledger, rollbacks
 from mltrain.runs.config import read_config
 from mltrain.runs.layout import ledger_file
 from mltrain.runs.pulse import Pulse
@@ -75,6 +75,7 @@ def trainer(run: Path, config: dict[str, Any], pulse: Pulse) -> Trainer:
     """The run's Trainer, on this rank."""
     import torch
 
+    from mltrain.checkpoint.ranks import Ranks
     from mltrain.data.loader import Evaluation, Loader
     from mltrain.trainer.stop import Stop, count_steps
     from mltrain.trainer.trainer import Trainer
@@ -86,9 +87,10 @@ def trainer(run: Path, config: dict[str, Any], pulse: Pulse) -> Trainer:
     attempt, seed = int(os.environ.get("MLTRAIN_ATTEMPT", 1)), tree["seed"]
     data = make("data")
     micro_batch = tree["global_batch"] // count_micro_batches(tree["global_batch"], tree["micro_batch"])
-    loader = Loader(data.train, global_batch=tree["global_batch"], micro_batch=micro_batch, seed=seed)
+    past = Ranks.current().broadcast(rollbacks.rollbacks(ledger_file(run)))       # one reader: a shared file system may be slow to tell all
+    loader = Loader(data.train, global_batch=tree["global_batch"], micro_batch=micro_batch, seed=seed, skipped=rollbacks.skipped(past))
     length = count_steps(*steps(tree["steps"]), tree["global_batch"], data.train.tokens_per_sample, len(data.train))
-    strategy = make("strategy", precision=make("precision"), clip=tree["clip"], seed=seed, nonfinite=tree["nonfinite"])
+    strategy = make("strategy", precision=make("precision"), clip=tree["clip"], seed=seed)
     first = int(os.environ.get("RANK", 0)) == 0
     made = Trainer(
         lambda: make("task"), loader, make.later("optimizer"), steps=length, schedule=make("schedule", steps=length), strategy=strategy,
@@ -97,6 +99,7 @@ def trainer(run: Path, config: dict[str, Any], pulse: Pulse) -> Trainer:
                           weights=tree.get("weights")),
         stop=Stop(tree["stop_at"], seconds(tree["time_limit"]) if tree["time_limit"] is not None else None),
         metrics=make("metrics", directory=str(run), attempt=attempt, steps=length) if first else None)
+    made.watch(make("guard"), tree["compare_every"], past)
     nodes = {name: node for name, node in tree["callback"].items() if node is not None}
     made.moments.callbacks = [make.node(node, task=made.task, data=data, directory=str(run), seed=seed) for node in nodes.values()]
     parameters = sum(p.numel() for p in made.task.parameters())

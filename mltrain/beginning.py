@@ -26,7 +26,7 @@ from mltrain.trust.secret import register_all
 
 # Arguments that mltrain itself gives to the node of a group, if its signature has them and the recipe does not set them.
 PROVIDED: dict[str, tuple[str, ...]] = {
-    "data": ("seed",), "optimizer": ("params",), "schedule": ("steps",), "strategy": ("precision", "clip", "seed", "nonfinite"),
+    "data": ("seed",), "optimizer": ("params",), "schedule": ("steps",), "strategy": ("precision", "clip", "seed"),
     "checkpoint": ("directory", "attempt", "retired", "weights"), "metrics": ("directory", "attempt", "steps"),
     "callback": ("task", "data", "directory", "seed"),
 }
@@ -70,9 +70,39 @@ def _arithmetic(composed: Composed) -> list[tuple[str, str, str]]:
         key = "checkpoint"
         if tree["checkpoint"][TARGET].startswith("mltrain."):          # ours touches nothing when it is made; anybody's may
             build(tree["checkpoint"], allowed=composed.allowed, directory=composed.directory, attempt=1, retired=(), weights=None)
+        key = "guard"
+        _guard(composed)
+        key = "compare_every"
+        _comparison(tree)
     except ConfigError as error:
         return [(key, error.message, error.hint)]
     return []
+
+
+def _guard(composed: Composed) -> None:
+    """Raises ConfigError if it could not go back: it needs a checkpoint that is old enough."""
+    guard, saves = composed.tree["guard"], composed.tree["checkpoint"]
+    if guard[TARGET].startswith("mltrain."):
+        build(guard, allowed=composed.allowed)
+    every, keep, back = saves.get("every", 100), saves.get("keep", 2), guard.get("back", 1)
+    if "rollback" not in (guard.get("nonfinite"), guard.get("spike")) or not isinstance(every, int):
+        return
+    if every == 0:
+        raise ConfigError("a roll-back needs checkpoints, and checkpoint.every=0 saves none", "set checkpoint.every, or guard=skip")
+    if keep and back - 1 > (keep - 1) * every:
+        raise ConfigError(f"guard.back={back}: the {keep} checkpoints that are kept may all be newer (checkpoint.every={every})",
+                          f"set checkpoint.keep={1 - (1 - back) // every} or more, or 0: all")
+
+
+def _comparison(tree: dict[str, Any]) -> None:
+    """Raises ConfigError where there is nothing to compare."""
+    every, layout = tree["compare_every"], tree["strategy"].get("layout")
+    if every and layout in ("single", "fsdp"):
+        raise ConfigError(f"compare_every={every}: under strategy={layout} there are no replicas to compare",
+                          "strategy=ddp and strategy=hsdp have replicas; compare_every=0 compares nothing")
+    if every and layout is None:
+        raise ConfigError(f"compare_every={every}: {tree['strategy'][TARGET]} does not tell which ranks are replicas",
+                          "strategies of mltrain do (ddp, hsdp, auto); compare_every=0 compares nothing")
 
 
 def launcher_of(composed: Composed) -> Launcher:

@@ -6,8 +6,8 @@ import json
 from mltrain.cli.arguments import Parser
 
 _KEYS = """
-keys of every recipe:  name runs seed threads steps stop_at time_limit global_batch micro_batch eval_every clip nonfinite
-groups:                task data optimizer schedule strategy precision checkpoint launcher metrics callback
+keys of every recipe:  name runs seed threads steps stop_at time_limit global_batch micro_batch eval_every clip compare_every
+groups:                task data optimizer schedule strategy precision guard checkpoint launcher metrics callback
   mltrain recipes show NAME --origin     every key of a recipe, its value, and the file that set it"""
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from msgspec import Meta
 
 Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
 
-GROUPS = ("task", "data", "optimizer", "schedule", "strategy", "precision", "checkpoint", "launcher", "metrics")    # one node each
+GROUPS = ("task", "data", "optimizer", "schedule", "strategy", "precision", "guard", "checkpoint", "launcher", "metrics")    # one node each
 NODES = "callback"                               # name -> node
 
 _STEPS = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?)\s*([kMBT]?)\s+(epochs?|tokens?|samples?|steps?)")
@@ -35,7 +35,7 @@ class Root:
     micro_batch: Positive | None = field(metadata={"help": "samples a forward pass"})
     eval_every: Count = field(metadata={"help": "steps between evaluations; 0: only at the end"})
     clip: Annotated[float, Meta(gt=0)] | None = field(metadata={"help": "largest gradient norm; null: no clipping"})
-    nonfinite: Literal["stop", "skip"] = field(metadata={"help": "what a loss that is no number does: end the run, or leave the step out"})
+    compare_every: Count = field(metadata={"help": "steps between comparisons of the replicas' weights, bit for bit; 0: never"})
     x: dict[str, Any] = field(default_factory=dict, metadata={"help": "free: values of your own, to refer to as ${x.NAME}"})
     meta: dict[str, str] = field(default_factory=dict, metadata={"help": "of the recipe: title, needs, expect"})
 

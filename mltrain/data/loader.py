@@ -4,10 +4,10 @@
     for micro_batches in loader.batches(after=Progress()):          # endless: the epoch is position // len(dataset)
         for index, batch in micro_batches: ...                      # batch["tokens"]: [8, sequence + 1]
 
-The state of a loader is `Progress.samples`, the position in the endless stream of samples: a step takes the next global_batch positions,
-whatever earlier steps took, so a change of the batch size loses and repeats nothing. Micro-batch i of a step is positions
-[i * micro_batch, (i + 1) * micro_batch) after it. Which ids come at which positions depends on seed and dataset alone, so the global
-batches are the same for any number of ranks and from any point of resume.
+The state of a loader is `Progress.samples`, the position in the endless stream of samples (of those that are not `skipped`): a step takes
+the next global_batch positions, whatever earlier steps took, so a change of the batch size loses and repeats nothing. Micro-batch i of a
+step is positions [i * micro_batch, (i + 1) * micro_batch) after it. Which ids come at which positions depends on seed, dataset and what is
+skipped alone, so the global batches are the same for any number of ranks and from any point of resume.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from mltrain.data.dataset import Batch, Dataset, Located
-from mltrain.data.order import Ids, Order, SampleOrder, Sequential
+from mltrain.data.order import Ids, SampleOrder, Sequential, Without
 from mltrain.data.read_ahead import ReadAhead
 from mltrain.errors import ConfigError
 from mltrain.progress import Progress
@@ -33,19 +33,20 @@ class Loader:
     that a thread reads ahead; default: 2 where there is an accelerator, else 0. Measured with steps of 0.8 to 12 ms on a CPU: with an idle
     core the thread hides 0.1 ms a step, nearly all the reading; with none it makes steps up to 15 % longer, as it has to wait for its turn.
 
+    skipped: ranges of positions that are left out of the stream for ever: [begin, end) each (`Loader.positions` tells which a step had).
     waited: seconds that the last step had to be waited for.
 
     Where there is an accelerator, batches lie in pinned buffers that are used again: a step's tensors stay valid until the second step
     after it is taken. Elsewhere each step has its own tensors. Raises ConfigError for sizes that do not divide."""
 
     def __init__(self, dataset: Dataset, *, global_batch: int, micro_batch: int, seed: int = 0, indices: Sequence[int] | None = None,
-                 shuffle: bool = True, read_ahead: int | None = None) -> None:
+                 shuffle: bool = True, read_ahead: int | None = None, skipped: Sequence[Sequence[int]] = ()) -> None:
         if micro_batch < 1 or global_batch < 1 or global_batch % micro_batch:
             raise ConfigError(f"global_batch={global_batch} is not a multiple of micro_batch={micro_batch}")
         self.indices = list(range(global_batch // micro_batch)) if indices is None else list(indices)
         self.dataset, self.global_batch, self.micro_batch = dataset, global_batch, micro_batch
         self.read_ahead = (2 if _can_pin() else 0) if read_ahead is None else read_ahead
-        self.order: Order = SampleOrder(len(dataset), seed) if shuffle else Sequential(len(dataset))
+        self.order = Without(SampleOrder(len(dataset), seed) if shuffle else Sequential(len(dataset)), skipped)
         self.waited = 0.0
 
     def batches(self, after: Progress) -> Iterator[Step]:
@@ -61,6 +62,12 @@ class Loader:
             step = next(steps)
             self.waited = time.perf_counter() - began
             yield step
+
+    def positions(self, start: int, stop: int) -> list[list[int]]:
+        """Where the samples number start, ..., stop - 1 of a run lie in the stream, as ranges [begin, end): what `skipped` takes."""
+        places = self.order.places(np.arange(start, stop, dtype=np.int64))
+        runs = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
+        return [[int(run[0]), int(run[-1]) + 1] for run in runs if len(run)]
 
     def _steps(self, position: int) -> Iterator[Step]:
         buffers = _Pinned(self.read_ahead + 3) if _can_pin() else None

@@ -4,6 +4,7 @@ Position: slot number in the endless stream of a run (0, 1, 2, ...); position //
 
     SampleOrder(n, seed).ids(start, stop)     each epoch a full shuffle; costs the same at position 1e12 as at 0
     Sequential(n).ids(start, stop)            0, 1, 2, ..., for evaluation
+    Without(order, [(8, 16)]).ids(0, 10)      positions 8 to 15 are left out: those of 0..7, 16, 17
 
 The shuffle is a keyed Feistel network on a grid of a x b >= n cells, walked until the result is below n. Nothing of size n is built.
 The key is a hash of (seed, epoch, n), never seed + epoch: that would make epoch 1 of seed 1 equal to epoch 0 of seed 2. Four rounds pass
@@ -12,6 +13,7 @@ every test that numpy's permutation passes, two fail (tests/unit/data/test_order
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -76,6 +78,31 @@ class Sequential:
 
     def ids(self, start: int, stop: int) -> Ids:
         return self.at(np.arange(start, stop, dtype=np.int64))
+
+
+class Without:
+    """An order with ranges of its positions left out (samples that a roll-back gave up): what comes at position p here comes at the p-th of
+    those that are left there. Ranges may overlap and repeat."""
+
+    def __init__(self, order: Order, ranges: Iterable[Sequence[int]]) -> None:
+        self.n, self.order = order.n, order
+        self.ranges: list[tuple[int, int]] = []
+        for begin, end in sorted((int(begin), int(end)) for begin, end in ranges):
+            if self.ranges and begin <= self.ranges[-1][1]:
+                begin, end = self.ranges[-1][0], max(end, self.ranges.pop()[1])
+            self.ranges.append((begin, end))
+
+    def at(self, positions: Ids) -> Ids:
+        return self.order.at(self.places(positions))
+
+    def ids(self, start: int, stop: int) -> Ids:
+        return self.at(np.arange(start, stop, dtype=np.int64))
+
+    def places(self, positions: Ids) -> Ids:
+        """Positions in the order itself."""
+        for begin, end in self.ranges:
+            positions = positions + (end - begin) * (positions >= begin)
+        return positions
 
 
 def feistel(x: Ids, n: int, key: _U64, rounds: int = ROUNDS) -> Ids:

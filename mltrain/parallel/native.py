@@ -5,7 +5,6 @@ agreement on loss, weight and stop; one division by the global weight; the norm;
 """
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from time import perf_counter
@@ -19,7 +18,6 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from mltrain.errors import TaskError
 from mltrain.parallel import mesh as meshes
 from mltrain.parallel.determinism import use_deterministic_kernels
 from mltrain.parallel.gradients import GradientSum
@@ -30,7 +28,7 @@ from mltrain.parallel.precision import Precision
 from mltrain.parallel.reduction import gather_scalars, pairwise
 from mltrain.parallel.shard import place
 from mltrain.parallel.state import collect, prime, write_back
-from mltrain.parallel.strategy import Factory, OptimizerFactory, Schedule, State, evaluation_rounds, to_device
+from mltrain.parallel.strategy import Factory, Judge, OptimizerFactory, Schedule, State, evaluation_rounds, finite, to_device
 from mltrain.parallel.streams import seed_micro_batch
 from mltrain.progress import Progress
 from mltrain.task import Batch, StepResult, Task
@@ -44,16 +42,17 @@ class Native:
     """layout: auto picks single on one worker, else ddp while a whole copy of the training state fits a quarter of a worker's memory,
     else fsdp. replicate: copies of the model under hsdp. reduction: `exact` gives the same bits on any number of workers, `auto` is exact
     where that can hold. recompute: activations are computed again instead of kept. compile: torch.compile, block by block.
-    clip: the largest gradient norm (None: no clipping). nonfinite: what a loss or norm that is no number does to the run."""
+    clip: the largest gradient norm (None: no clipping)."""
 
     def __init__(self, layout: meshes.Layout = "auto", replicate: int | None = None, reduction: meshes.Reduction = "auto",
                  recompute: bool = False, compile: bool = False, *, precision: Precision | None = None, clip: float | None = None,
-                 seed: int = 0, nonfinite: Literal["stop", "skip"] = "stop") -> None:
+                 seed: int = 0) -> None:
         self.layout, self.replicate, self.reduction = layout, replicate, reduction
         self.recompute, self.compile, self.precision = recompute, compile, precision or Precision()
-        self.clip, self.seed, self.nonfinite = clip, seed, nonfinite
+        self.clip, self.seed = clip, seed
         self.warning = ""
         self.phase: Callable[[str], None] = lambda phase: None
+        self.judge: Judge = finite
         self.exact = False
 
     # ── once ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -103,7 +102,8 @@ class Native:
     # ── each step ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
     def train_step(self, progress: Progress, micro_batches: list[tuple[int, Batch]], stop: int = 0) -> StepResult:
         began = perf_counter()
-        self.task.train()
+        if not self.task.training:
+            self.task.train()                                  # walks through all modules
         self.sum.begin()
         losses = []
         for number, (index, batch) in enumerate(micro_batches, 1):
@@ -118,15 +118,11 @@ class Native:
         norm = gradient_norm(gradients, self.rows, self.shard_group).item() / (weight or 1.0)
         reduced = perf_counter()
         self.phase("compute")
-        finite = math.isfinite(norm) and math.isfinite(loss)
         lr = self._set_lr(progress.step)
-        if not finite and self.nonfinite == "stop":
-            raise TaskError(f"step {progress.step + 1}: loss {loss}, gradient norm {norm}: no update was made",
-                            "lower optimizer.lr or set clip; nonfinite=skip leaves such steps out and goes on")
-        if finite and weight:
+        if update := self.judge(progress.step + 1, loss, norm, weight):
             self._update(gradients, norm, weight)
         seconds = {"compute": computed - began, "collective": reduced - computed, "optimizer": perf_counter() - reduced}
-        return StepResult(progress.step + 1, loss, weight, norm, lr, skipped=not (finite and weight), stop=stop, seconds=seconds)
+        return StepResult(progress.step + 1, loss, weight, norm, lr, skipped=not update, stop=stop, seconds=seconds)
 
     def _agree(self, losses: list[tuple[Tensor, int | Tensor]], stop: int) -> tuple[float, float, int]:
         """(mean loss, global weight, greatest stop) over all ranks, by one message; sums along the tree over micro-batch indices."""

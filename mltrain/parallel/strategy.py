@@ -1,12 +1,14 @@
 """The contract of a strategy: where parameters live and how a step is computed. `native` is ours, engines are adaptors."""
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from mltrain.errors import TaskError
 from mltrain.progress import Progress
 from mltrain.task import Batch, StepResult, Task
 
@@ -14,12 +16,14 @@ State = dict[str, Tensor]                                   # parameters/NAME, b
 Factory = Callable[[], Task]
 OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 Schedule = Callable[[int], float]                           # optimizer steps done -> factor of the base learning rate
+Judge = Callable[[int, float, float, float], bool]          # step, loss, gradient norm, weight -> is the update made?
 T = TypeVar("T")
 
 
 class Strategy(Protocol):
     warning: str            # what a person should know about how it was set up, or ""
     phase: Callable[[str], None]         # set by the Trainer; train_step says "collective" before it waits for other ranks, then "compute"
+    judge: Judge            # set by the Trainer; train_step asks it before the update, with numbers that are the same on every rank
 
     def setup(self, task: Factory | Task, optimizer: OptimizerFactory, schedule: Schedule, micro_batches: int) -> Task:
         """Called once, first. Builds (or takes) the task, places it and makes the optimizer. Returns the task as it is placed."""
@@ -39,6 +43,13 @@ class Strategy(Protocol):
     def restore(self, read: Callable[[State], T | None]) -> T | None:
         """Lets `read` fill the state in place (optimizer state included) and takes it over. None from it: a fresh start of the optimizer,
         with the parameters as they are now (`read` may have filled them with weights to begin with)."""
+
+
+def finite(step: int, loss: float, norm: float, weight: float) -> bool:
+    """The judge of a strategy without a Trainer. Raises TaskError for numbers that are none; no update without targets."""
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise TaskError(f"step {step}: loss {loss}, gradient norm {norm}: no update was made", "lower the learning rate, or set clip")
+    return weight > 0
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

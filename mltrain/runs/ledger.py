@@ -150,17 +150,20 @@ def _follow(path: Path, lines: list[tuple[int, bytes]], count: int, previous: st
 
 
 def retired(path: Path) -> list[tuple[int, int]]:
-    """[(step, attempt)] of all roll-backs: checkpoints above `step` made by attempts up to `attempt` are off the branch."""
-    return [(int(row["step"]), int(row["attempt"])) for row in read(path) if row["event"] == ROLLED_BACK]
+    """[(step, attempt)] of all roll-backs: checkpoints above `step` made by attempts up to `attempt` are off the branch. A worker's own row
+    says under which number it saves: a checkpoint folder that knew the attempt's has given it a later one."""
+    return [(int(row["step"]), max(int(row["attempt"]), int(row.get("saves_as", 0)))) for row in read(path) if row["event"] == ROLLED_BACK]
 
 
 def saved_step(path: Path) -> int:
     """The newest saved step of the branch, as far as the ledger knows; 0 before the first."""
-    step = 0
+    saved: list[int] = []
     for row in read(path):
-        if row["event"] in ("saved", ROLLED_BACK):
-            step = int(row["step"]) if row["event"] == ROLLED_BACK else max(step, int(row["step"]))
-    return step
+        if row["event"] == "saved":
+            saved.append(int(row["step"]))
+        elif row["event"] == ROLLED_BACK:                      # by hand: to a step that is there; by a worker: to what is there at most
+            saved = [step for step in saved if step <= row["step"]] + [int(row["step"])] * ("why" not in row)
+    return max(saved, default=0)
 
 
 def attempts(path: Path) -> int:

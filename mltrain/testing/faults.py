@@ -6,7 +6,8 @@ follows.
         kill(worker_pids(run)[1])
         assert job.wait(60) == 0
 
-Inside a script, `kill_at(rank=1, step=7, attempt=1)` called once a step reads as the sentence it is.
+Inside a script, `kill_at(rank=1, step=7, attempt=1)` called once a step reads as the sentence it is; `slow_from` holds a rank
+up, `corrupt_at` flips a bit.
 """
 from __future__ import annotations
 
@@ -19,10 +20,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mltrain.runs.lease import is_live, read_lease
 from mltrain.runs.outcome import last_status, pid_lives
+
+if TYPE_CHECKING:
+    import torch
 
 _LOOK_SECONDS = 0.01
 
@@ -49,6 +53,31 @@ def kill_at(rank: int, step: int, attempt: int = 1, number: int = signal.SIGKILL
     def at(current: int) -> None:
         if here and current == step:
             os.kill(os.getpid(), number)
+    return at
+
+
+def slow_from(rank: int, step: int, seconds: float, until: int | None = None) -> Callable[[int], None]:
+    """A function to call with the current step: this rank sleeps for so long in each step from `step` on, up to `until` (None: to the
+    end), as one on a throttled machine would."""
+    here = int(os.environ.get("RANK", 0)) == rank
+
+    def at(current: int) -> None:
+        if here and step <= current and (until is None or current < until):
+            time.sleep(seconds)
+    return at
+
+
+def corrupt_at(rank: int, step: int, attempt: int = 1, bit: int = 20) -> Callable[[int, torch.Tensor], None]:
+    """A function to call with the current step and a float32 tensor (a weight, a reduced gradient): flips one bit of its first element when
+    rank, step and attempt are these, as a bad memory would."""
+    here = int(os.environ.get("RANK", 0)) == rank and int(os.environ.get("MLTRAIN_ATTEMPT", 1)) == attempt
+
+    def at(current: int, tensor: torch.Tensor) -> None:
+        if here and current == step:
+            import torch
+            with torch.no_grad():
+                first = (tensor.to_local() if hasattr(tensor, "to_local") else tensor).view(-1)[:1]
+                first.copy_((first.view(torch.int32) ^ (1 << bit)).view(torch.float32))
     return at
 
 

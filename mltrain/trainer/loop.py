@@ -23,6 +23,7 @@ def run(m: Moments, progress: Progress) -> Outcome:
             progress = progress.after(*m.consumed_per_step)
             last = progress.step >= m.last_step or bool(result.stop)
             m.count(progress, result, last)
+            m.compare(progress, last)
             m.hook("step", progress, result)
             if m.evaluation_due(progress, last):
                 result = m.evaluate(progress, result)

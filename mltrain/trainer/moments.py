@@ -7,14 +7,21 @@ from dataclasses import dataclass, replace
 
 from mltrain.checkpoint.checkpointer import Checkpointer
 from mltrain.data.loader import Loader
+from mltrain.errors import TaskError
 from mltrain.metrics.meter import Meter
 from mltrain.metrics.writer import Metrics
+from mltrain.parallel import replicas
 from mltrain.parallel.strategy import Strategy
 from mltrain.progress import Progress
+from mltrain.runs.ledger import Row
 from mltrain.runs.pulse import Pulse
+from mltrain.runs.rollbacks import TRACED
 from mltrain.task import StepResult
 from mltrain.trainer.callback import Callback
+from mltrain.trainer.comparison import Comparison
 from mltrain.trainer.evaluate import Evaluation, evaluate
+from mltrain.trainer.guard import Guard
+from mltrain.trainer.rollback import Rollbacks
 from mltrain.trainer.stop import Stop
 
 
@@ -36,12 +43,18 @@ class Moments:
         self.strategy, self.loader, self.steps, self.stop = strategy, loader, steps, stop
         self.validation, self.eval_every, self.checkpointer = validation, eval_every, checkpointer
         self.callbacks, self.metrics, self.pulse = callbacks, metrics, pulse
-        strategy.phase = pulse.phase
+        strategy.phase, strategy.judge = pulse.phase, self.judge
+        self.watch(Guard(), 0)
         self.last_step = steps if stop.at is None else min(steps, stop.at)
         self.consumed_per_step = (loader.global_batch, loader.global_batch * loader.dataset.tokens_per_sample)
-        self.meter, self.since, self.waited = Meter(steps), time.perf_counter(), 0.0
+        self.meter, self.since, self.waited, self.samples = Meter(steps), time.perf_counter(), 0.0, 0
 
     # ── once ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def watch(self, guard: Guard, compare_every: int, past: Sequence[Row] = ()) -> None:
+        """past: what the run gave up so far (runs.rollbacks)."""
+        self.guard, self.comparison = guard, Comparison(compare_every, past)
+        self.rollbacks = Rollbacks(self.pulse, self.checkpointer, past)
+
     def restore(self) -> Progress:
         """Where the newest checkpoint left off, with weights, optimizer and callbacks as they were then; else the beginning."""
         progress, plain = None, {}  # type: ignore[var-annotated]  # JSON
@@ -57,6 +70,8 @@ class Moments:
         if progress is not None:
             for name, callback in self._named():
                 callback.load(plain.get(name, {}))
+            self.guard.load(plain.get("guard", {}))
+            self.comparison.agreed = progress.step
             self.report("resumed", step=progress.step)
             self.note(f"goes on after step {progress.step}", progress.step)
         progress = progress or Progress()
@@ -76,20 +91,49 @@ class Moments:
     # ── steps ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
     def begin(self, progress: Progress) -> None:
         self.waited += self.loader.waited
+        self.samples = progress.samples
         self.pulse.beat("compute", progress.step)
+
+    def judge(self, step: int, loss: float, norm: float, weight: float) -> bool:
+        """Is the update of this step made? Asked in the middle of it, on all ranks, with the same numbers."""
+        way = self.guard.judge(loss, norm, weight)
+        if way == "stop":
+            raise TaskError(f"step {step}: {self.guard.found}: no update was made",
+                            "lower optimizer.lr or set clip; guard=skip leaves such steps out, guard=rollback goes back and around them")
+        if way == "rollback":
+            end = self.samples + self.loader.global_batch
+            begin = max(0, end - self.guard.back * self.loader.global_batch)
+            raise self.rollbacks.numbers(self.guard, step, self.loader.positions(begin, end))
+        return weight > 0 and way != "skip"
 
     def count(self, progress: Progress, result: StepResult, last: bool) -> None:
         """The numbers of a step go to the pulse and, when due, to the metrics. What follows may wait for data."""
         self.pulse.beat("data", progress.step, loss=result.loss, samples=progress.samples, tokens=progress.tokens)
-        if result.skipped:
-            self.report("step skipped", step=result.step, loss=str(result.loss), norm=str(result.norm), weight=result.weight)
-            self.note(f"step {result.step} made no update: loss {result.loss}, norm {result.norm}, {result.weight:g} targets", result.step)
+        found = self.guard.found
+        if result.skipped or found:
+            self.report("step skipped" if result.skipped else "loss spike", step=result.step, loss=str(result.loss), norm=str(result.norm),
+                        weight=result.weight, text=found or "no targets")
+            made = "made no update: " if result.skipped else ""
+            self.note(f"step {result.step} {made}{found or 'no targets'}", result.step)
         self.meter.count(result)
-        if self.metrics and (last or self.metrics.due(progress.step)):
+        if self.metrics and (last or found or self.metrics.due(progress.step)):
             now = time.perf_counter()
-            self.metrics.put(self.meter.record(result, progress, now - self.since, self.waited))
+            record = self.meter.record(result, progress, now - self.since, self.waited)
+            self.metrics.put({**record, **self.guard.numbers()})
             self.since, self.waited = now, 0.0
         self._report_saves()
+
+    def compare(self, progress: Progress, last: bool) -> None:
+        """Replicas, when it is due. A difference ends the attempt on all ranks; the next one begins where they were last equal."""
+        if not self.comparison.due(progress.step, last or self.checkpoint_due(progress, last)):
+            return
+        self.pulse.beat("collective", progress.step)
+        parts, before = replicas.parts(self.strategy.state_dict()), self.comparison.agreed
+        if found := replicas.compare(parts):
+            raise self.rollbacks.corruption(found, parts, progress.step, before)
+        if (wrong := self.comparison.agree(progress.step, parts)) is not None:
+            self.report(TRACED, step=progress.step, ranks=wrong)
+            self.note(f"step {progress.step} was made again: the state of ranks {wrong} had been wrong", progress.step)
 
     def evaluation_due(self, progress: Progress, last: bool) -> bool:
         """Every eval_every steps and at the end; not when somebody waits for us to stop."""
@@ -114,7 +158,8 @@ class Moments:
         """Costs the step one copy; the rest happens while training goes on."""
         assert self.checkpointer is not None
         self.pulse.beat("save", progress.step)
-        plain = {name: state for name, callback in self._named() if (state := callback.state())}
+        states = {name: callback.state() for name, callback in self._named()} | {"guard": self.guard.state()}
+        plain = {name: state for name, state in states.items() if state}
         self.checkpointer.save(self.strategy.state_dict(), progress, plain)
 
     # ── what is said ────────────────────────────────────────────────────────────────────────────────────────────────────────────

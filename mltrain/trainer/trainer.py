@@ -20,11 +20,13 @@ from mltrain.metrics.writer import Metrics
 from mltrain.optim.schedules import constant
 from mltrain.parallel.native import Native
 from mltrain.parallel.strategy import Factory, OptimizerFactory, Schedule, Strategy
+from mltrain.runs.ledger import Row
 from mltrain.runs.pulse import Pulse
 from mltrain.task import Task
 from mltrain.trainer import loop
 from mltrain.trainer.callback import Callback
 from mltrain.trainer.evaluate import Evaluation
+from mltrain.trainer.guard import Guard
 from mltrain.trainer.moments import Moments, Outcome
 from mltrain.trainer.stop import Stop
 
@@ -51,6 +53,12 @@ class Trainer:
         if strategy.warning:
             pulse.report("reduction is native", reason=strategy.warning)
             self.moments.note(strategy.warning, 0)
+
+    def watch(self, guard: Guard | None = None, compare_every: int = 0, past: Sequence[Row] = ()) -> Trainer:
+        """Look after the numbers (guard.py), and every so many steps compare replicas (comparison.py; 0: never). To be called before `fit`.
+        past: what the run gave up so far, by its ledger (runs.rollbacks); the loader must have been told what is skipped."""
+        self.moments.watch(guard or Guard(), compare_every, past)
+        return self
 
     def fit(self) -> Outcome:
         """Restores the newest checkpoint if there is one, trains, and returns when everything is durable. Raises what user code raised."""

@@ -22,8 +22,8 @@ GIVEN = {"gpt/pretrain": ["data.path=somewhere"], "finetune/gpt": ["weights=some
 
 def test_the_order_of_the_groups():
     names = [entry if isinstance(entry, str) else next(iter(entry)) for entry in ROOT_FILE.defaults]
-    assert names == ["_self_", "task", "data", "optimizer", "schedule", "strategy", "precision", "checkpoint", "launcher", "metrics",
-                     "callback", "recipe", "experiment", "local"]
+    assert names == ["_self_", "task", "data", "optimizer", "schedule", "strategy", "precision", "guard", "checkpoint", "launcher",
+                     "metrics", "callback", "recipe", "experiment", "local"]
 
 
 def test_every_root_key_has_a_value_to_start_with_and_a_type():
@@ -33,7 +33,7 @@ def test_every_root_key_has_a_value_to_start_with_and_a_type():
 def test_the_options():
     assert OPTIONS == [
         "callback/bigram", "callback/none", "callback/sample", "checkpoint/local", "data/digits", "data/stdlib", "data/text",
-        "experiment/debug", "experiment/smoke", "launcher/local",
+        "experiment/debug", "experiment/smoke", "guard/observe", "guard/rollback", "guard/skip", "guard/stop", "launcher/local",
         "metrics/all", "metrics/default", "metrics/prometheus", "metrics/tensorboard", "metrics/wandb",
         "optimizer/adamw", "optimizer/sgd", "precision/bf16", "precision/fp32",
         "schedule/constant", "schedule/cosine", "schedule/linear", "schedule/wsd", "strategy/auto", "strategy/ddp", "strategy/fsdp",

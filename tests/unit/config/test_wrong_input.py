@@ -25,7 +25,7 @@ OVERRIDES = [
     ("seed=abc", 78, ["seed", "'abc'"]),
     ("threads=0", 78, ["threads", "expected int >= 1"]),
     ("clip=-1.0", 78, ["clip", "-1.0"]),
-    ("nonfinite=skipp", 78, ["nonfinite", "one of stop, skip", "'skip'"]),
+    ("guard.nonfinite=skipp", 78, ["guard.nonfinite", "one of stop, skip, rollback", "'skip'"]),
     ("time_limit=soon", 78, ["time_limit", "1h30m"]),
     ("name=a/b", 78, ["name", "a folder"]),
     ("global_batch=8.0", 78, ["global_batch", "8.0"]),

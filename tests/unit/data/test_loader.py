@@ -76,6 +76,17 @@ def test_without_shuffle_it_is_the_order_of_the_dataset():
     assert steps(1, shuffle=False)[0][5] == [10, 11]
 
 
+def test_samples_that_are_left_out_make_room_for_the_next():
+    """Step 2's were given up: step 2 then has those of step 3, on any cut and from any point of resume."""
+    loader = Loader(Numbers(100), global_batch=12, micro_batch=2, seed=3)
+    given_up = loader.positions(12, 24)
+    whole, left = steps(6), steps(5, skipped=given_up)
+    assert given_up == [[12, 24]] and left == [whole[0], *whole[2:]]
+    assert steps(3, after=24, skipped=given_up) == left[2:]
+    again = Loader(Numbers(100), global_batch=12, micro_batch=2, seed=3, skipped=given_up)
+    assert again.positions(6, 24) == [[6, 12], [24, 36]]
+
+
 def test_the_epoch_ends_in_the_middle_of_a_batch():
     read = [i for step in steps(25) for ids in step.values() for i in ids]
     assert sorted(read) == sorted([*range(100)] * 3)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mltrain.data.order import SampleOrder, Sequential
+from mltrain.data.order import SampleOrder, Sequential, Without
 from mltrain.errors import DataError
 
 AROUND_POWERS = st.builds(lambda k, d: 2**k + d, st.integers(1, 16), st.sampled_from([-1, 0, 1]))
@@ -103,3 +103,17 @@ def test_sequential_counts_and_begins_again():
 def test_a_dataset_without_samples_has_no_order(n):
     with pytest.raises(DataError, match="1 to 2"):
         SampleOrder(n)
+
+
+def test_positions_that_are_left_out_are_passed_over():
+    order = Without(Sequential(100), [(20, 30), (4, 8)])
+    assert order.ids(0, 20).tolist() == [0, 1, 2, 3, *range(8, 20), *range(30, 34)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=6))
+def test_ranges_may_overlap_and_repeat(ranges):
+    left_out = {position for begin, length in ranges for position in range(begin, begin + length)}
+    order = Without(SampleOrder(50, seed=3), [(begin, begin + length) for begin, length in ranges])
+    kept = [position for position in range(200) if position not in left_out]
+    assert order.places(np.arange(100)).tolist() == kept[:100]
+    assert order.ids(7, 90).tolist() == SampleOrder(50, seed=3).at(np.array(kept[7:90])).tolist()

@@ -67,10 +67,12 @@ def test_numbers_that_are_none_end_the_run_and_leave_the_weights() -> None:
     assert torch.equal(strategy.task.w, torch.ones(3))  # type: ignore[arg-type]
 
 
-def test_or_are_skipped_when_asked() -> None:
-    strategy = native(micro_batches=1, nonfinite="skip")
+def test_whoever_is_asked_may_refuse_an_update() -> None:
+    strategy, asked = native(micro_batches=1), []
+    strategy.judge = lambda *numbers: bool(asked.append(numbers))
     result = strategy.train_step(Progress(), [(0, {"x": torch.full((1, 3), math.inf)})])
     assert result.skipped and torch.equal(strategy.task.w, torch.ones(3))  # type: ignore[arg-type]
+    assert [(step, weight) for step, _, _, weight in asked] == [(1, 1.0)]
 
 
 def test_the_schedule_is_followed() -> None:

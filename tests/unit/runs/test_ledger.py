@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mltrain.errors import DataError, MissingInput, StorageError
-from mltrain.runs.ledger import ROOT, Ledger, attempts, read, retired, verify
+from mltrain.runs.ledger import ROOT, Ledger, attempts, read, retired, saved_step, verify
 from mltrain.trust.redact import register
 
 
@@ -123,3 +123,18 @@ def test_roll_backs_and_attempts_are_read_off_it(ledger: Ledger) -> None:
     ledger.append("attempt started", attempt=3)
     ledger.append("rolled back", step=20, attempt=3)
     assert retired(ledger.path) == [(20, 3)] and attempts(ledger.path) == 3
+
+
+def test_a_workers_roll_back_retires_what_its_number_saved(ledger: Ledger) -> None:
+    """Its checkpoint folder may have known the attempt's number, and given it a later one."""
+    ledger.append("rolled back", step=17, attempt=2, why="numerics", at=18, saves_as=5)
+    assert retired(ledger.path) == [(17, 5)]
+
+
+def test_the_newest_saved_step_is_one_that_was_saved(ledger: Ledger) -> None:
+    for step in (8, 16, 20):
+        ledger.append("saved", step=step, attempt=1)
+    ledger.append("rolled back", step=17, attempt=1, why="numerics", at=21)
+    assert saved_step(ledger.path) == 16
+    ledger.append("rolled back", step=8, attempt=1)
+    assert saved_step(ledger.path) == 8
