@@ -35,9 +35,7 @@ def tree_sum(rows: Tensor) -> Tensor:
 
 def tree_reduce_scatter(contributions: Tensor, group: dist.ProcessGroup) -> Tensor:
     """contributions: [W, n], a row for each rank of the group. Returns this rank's row [n], summed over ranks along the tree."""
-    received = torch.empty_like(contributions)
-    dist.all_to_all_single(received, contributions, group=group)
-    return tree_sum(received)
+    return tree_sum(begin_all_to_all(contributions, group)())
 
 
 class TreeReduceScatter(ReduceScatter):
@@ -82,15 +80,37 @@ class Counter:
 def begin_all_to_all(contributions: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]:
     """contributions: [W, n], a row for each rank of the group. Returns what waits for this rank's row of each: [W, n]."""
     received = torch.empty_like(contributions)
+    if dist.get_backend(group) == "gloo":
+        return _exchange(list(contributions), received, group)
     work: Any = dist.all_to_all_single(received, contributions, group=group, async_op=True)
     return lambda: (work.wait(), received)[1]
 
 
 def begin_all_gather(row: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]:
     """row: [n], the same n on every rank. Returns what waits for all of them: [W * n]."""
-    full = torch.empty(group.size() * row.numel(), dtype=row.dtype, device=row.device)
-    work: Any = _gather_flat(full, row, group=group, async_op=True)
-    return lambda: (work.wait(), full)[1]
+    full = torch.empty(group.size(), row.numel(), dtype=row.dtype, device=row.device)
+    if dist.get_backend(group) == "gloo":
+        end = _exchange([row] * group.size(), full, group)
+        return lambda: end().view(-1)
+    work: Any = _gather_flat(full.view(-1), row, group=group, async_op=True)
+    return lambda: (work.wait(), full.view(-1))[1]
+
+
+def _exchange(rows: list[Tensor], received: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]:
+    """rows[r] goes to rank r, received[r] comes from there, all at once. gloo's own collectives pass the bytes on round by round and take
+    two to three times as long (64 MiB over 4 ranks: an all-gather 162 ms, this 55 ms)."""
+    rank, world = dist.get_rank(group), group.size()
+    received[rank].copy_(rows[rank])
+    others = [(rank + distance) % world for distance in range(1, world)]
+    sends = [dist.isend(rows[other], group=group, group_dst=other) for other in others]
+    receives = [dist.irecv(received[other], group=group, group_src=other) for other in others]
+
+    def end() -> Tensor:
+        for work in (*sends, *receives):
+            if work is not None:
+                work.wait()
+        return received
+    return end
 
 
 def all_gather(mine: Tensor, group: dist.ProcessGroup) -> Tensor:
