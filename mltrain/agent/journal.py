@@ -36,6 +36,8 @@ class Journal:
         self.run, self.attempt = run, 0
         self._status: dict[str, Any] = {}
         self._started, self._begun = 0.0, (-1, 0.0)
+        self._held: list[tuple[float, str, dict[str, Any]]] = []           # rows that the disk has not taken yet, with their moments
+        self._full = False
         if run is not None:
             make_folder(run)
             self._lease, self._ledger = Lease(run), ledger.Ledger(ledger_file(run))
@@ -62,12 +64,23 @@ class Journal:
             self.row(LOST, **found)
 
     def row(self, event: str, **fields: object) -> None:
-        """A full disk must not end a run that can still compute: it is said, and the run goes on."""
+        """A full disk must not end a run that can still compute: it is said, the run goes on, and the row waits for room."""
         if self.run is not None:
+            self._held.append((time.time(), event, fields))
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        while self._held:
+            moment, event, fields = self._held.pop(0)
             try:
-                self._ledger.append(event, **fields)
+                self._ledger.append(event, moment, **fields)
             except StorageError as error:
-                say(str(error))
+                self._held.insert(0, (moment, event, fields))
+                if not self._full:
+                    say(str(error))
+                self._full = True
+                return
+        self._full = False
 
     def steps(self, steps: int) -> None:
         """How many steps the run is to make, as its workers have worked out."""
@@ -110,6 +123,7 @@ class Journal:
         if parts:
             self._status["account"] = {"attempt": self.attempt, "until": round(time.time(), 3), "first_step": self._begun[0],
                                        "step": self._status.get("step") or 0, "parts": parts}
+        self._catch_up()
         with contextlib.suppress(StorageError, OSError):       # said at the end, when it matters; once a second would be noise
             self._lease.beat(self.attempt)
             write_status(self.run, self._status, durable=durable)

@@ -31,8 +31,8 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, event: str, **fields: object) -> Row:
-        """Write one row and return it as written. Raises StorageError (74)."""
+    def append(self, event: str, moment: float | None = None, /, **fields: object) -> Row:
+        """Write one row and return it as written. moment: when it happened (default: now). Raises StorageError (74)."""
         if clash := _RESERVED & fields.keys():
             raise ValueError(f"a ledger row has its own {', '.join(sorted(clash))}")
         try:
@@ -43,7 +43,7 @@ class Ledger:
                 last, torn = self._repair(fd)
                 if torn:
                     last = _write(fd, last, "repaired", {"moved": "ledger.torn", "bytes": len(torn)})
-                row = _write(fd, last, event, fields)
+                row = _write(fd, last, event, fields, moment)
                 os.fsync(fd)
                 return row
             finally:
@@ -97,8 +97,8 @@ def _parse(line: bytes) -> Row | None:
     return row if isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in kinds.items()) else None
 
 
-def _write(fd: int, last: Row | None, event: str, fields: dict[str, Any]) -> Row:
-    body = redact_data(plain({"time": round(time.time(), 3), "event": event, **fields}))
+def _write(fd: int, last: Row | None, event: str, fields: dict[str, Any], moment: float | None = None) -> Row:
+    body = redact_data(plain({"time": round(moment or time.time(), 3), "event": event, **fields}))
     assert isinstance(body, dict)
     row: Row = {"seq": last["seq"] + 1 if last else 1, **body, "prev": last["sha"] if last else ROOT}
     row["sha"] = sha256_json(row)
