@@ -16,14 +16,19 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
+import importlib.util
 import json
 import os
+import pkgutil
 import re
-import runpy
 import signal
 import socket
 import sys
-from types import TracebackType
+import time
+import zipfile
+import zipimport
+from importlib.machinery import ModuleSpec
+from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
 from mltrain.agent.tie import die_with_parent, tie_to
@@ -31,6 +36,7 @@ from mltrain.errors import INTERRUPTED, MltrainError
 from mltrain.runs.pulse import PAGE_VARIABLE, REPORT_VARIABLE, Page
 
 Order = dict[str, Any]
+_LAST_SECONDS = 0.02
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -130,14 +136,11 @@ def run_script(argv: list[str], module: bool, page: Page) -> int:
     page.enable_stack()
     sys.argv = argv
     try:
-        if module:
-            sys.path[0] = os.getcwd()
-            runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
-        else:
-            sys.path[0] = os.path.dirname(os.path.realpath(argv[0]))
-            runpy.run_path(argv[0], run_name="__main__")
+        _run_as_main(argv[0], module)
+        _let_threads_end()
         return 0
     except SystemExit:
+        _let_threads_end()
         raise                                                  # an ordinary end: atexit functions and thread joins run as in any Python
     except BaseException as error:                             # noqa: BLE001 whatever ends a script ends here, is noted and printed
         code = error.code if isinstance(error, MltrainError) else INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
@@ -147,10 +150,53 @@ def run_script(argv: list[str], module: bool, page: Page) -> int:
         return code
 
 
+def _run_as_main(name: str, module: bool) -> None:
+    """In a new module `__main__` that stays until Python ends, as under `python SCRIPT`. runpy would take its variables apart at the
+    script's end: a DDP model among them then joins gloo's thread while it holds the lock that this thread waits for, for ever."""
+    main = sys.modules["__main__"] = ModuleType("__main__")
+    path = os.path.join(os.getcwd(), name)
+    if module:
+        sys.path[0] = os.getcwd()
+        code = _code_of(_find(name), main)
+    elif zipfile.is_zipfile(path):
+        sys.path[0] = path
+        code = _code_of(zipimport.zipimporter(path).find_spec("__main__"), main)
+    else:
+        sys.path[0], main.__file__ = os.path.dirname(os.path.realpath(path)), path
+        with open(path, "rb") as file:
+            compiled, _ = pkgutil.read_code(file), file.seek(0)        # of a .pyc, else None
+            code = compiled or compile(file.read(), path, "exec", dont_inherit=True)
+    exec(code, main.__dict__)
+
+
+def _find(module: str) -> ModuleSpec | None:
+    """Of a package: its `__main__`."""
+    spec = importlib.util.find_spec(module)
+    return spec if spec is None or spec.submodule_search_locations is None else _find(f"{module}.__main__")
+
+
+def _code_of(spec: ModuleSpec | None, main: ModuleType) -> CodeType:
+    load = getattr(spec.loader, "get_code", None) if spec else None
+    code: CodeType | None = load(spec.name) if spec and load else None
+    if spec is None or code is None:
+        raise ImportError(f"no module named {sys.argv[0]} that can be run")
+    main.__spec__, main.__loader__, main.__package__, main.__file__ = spec, spec.loader, spec.parent, spec.origin
+    if spec.name != "__main__":
+        sys.argv[0] = str(spec.origin)
+    return code
+
+
+def _let_threads_end() -> None:
+    """gloo's threads may wait for Python's lock to let go of the last tensors: torch hangs or aborts if they must while all is taken
+    apart (pytorch/pytorch#179291)."""
+    if "torch" in sys.modules:
+        time.sleep(_LAST_SECONDS)
+
+
 def _of_script(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback without our own frames and runpy's, as the user's script alone would show it."""
-    ours, rest = (__file__, runpy.__file__, "<frozen runpy>"), trace
-    while rest and rest.tb_frame.f_code.co_filename in ours:
+    """The traceback without our own frames, as the user's script alone would show it."""
+    rest = trace
+    while rest and rest.tb_frame.f_code.co_filename == __file__:
         rest = rest.tb_next
     return rest
 

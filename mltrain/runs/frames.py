@@ -1,6 +1,7 @@
 """Which part of a traceback is the user's own code: a person wants to see that, not the floors of mltrain and torch that lead to it."""
 from __future__ import annotations
 
+import os
 import sysconfig
 import traceback
 from pathlib import Path
@@ -19,6 +20,14 @@ def where(error: BaseException) -> str:
     theirs = [frame for frame in frames if not frame.filename.startswith(_OTHERS)]
     shown = theirs or ([] if isinstance(error, MltrainError) else frames)
     return f"{shown[-1].filename}:{shown[-1].lineno}" if shown else ""
+
+
+def near(place: str) -> str:
+    """A place as seen from the current folder, which is where people start their scripts."""
+    try:
+        return place.removeprefix(f"{os.getcwd()}/")
+    except OSError:                                            # the folder was removed
+        return place
 
 
 def text(error: BaseException) -> str:

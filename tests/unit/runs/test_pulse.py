@@ -92,7 +92,7 @@ def test_the_first_exception_stays(page: Page) -> None:
     pulse.failed(ValueError("echo"))
     record = page.record()
     assert (record["type"], record["message"], record["code"]) == ("ConfigError", "width=0\n  use 1", 78)
-    assert record["where"].startswith(__file__) and record["moment"] <= time.monotonic()
+    assert os.path.abspath(record["where"].partition(":")[0]) == __file__ and record["moment"] <= time.monotonic()
 
 
 @pytest.mark.parametrize("message", ["", "x" * 100_000, "🙂" * 5_000, "\0\n\udc80"])
