@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ class End:
     message: str = ""
     where: str = ""
     stack: str = ""      # file within the run directory
+    host: str = ""       # which node, where there are several
 
     @property
     def failed(self) -> bool:
@@ -65,6 +67,8 @@ class End:
         exception, configuration, data, node, signal, exit."""
         if self.type == HUNG:
             return "hang"
+        if self.type == LOST:
+            return "node"
         if self.type in (NO_MEMORY, "OutOfMemoryError", "MemoryError"):
             return "out of memory"
         if self.cannot_import:
@@ -100,7 +104,9 @@ class End:
 
     def describe(self) -> str:
         """rank 1 (pid 123) killed by SIGKILL at step 17, phase compute"""
-        who = f"rank {self.rank} (pid {self.pid})"
+        if self.type == LOST:
+            return f"node {self.host} is lost: {self.message}"
+        who = f"rank {self.rank} (pid {self.pid}{f' on {self.host}' if self.host else ''})"
         place = f" at step {self.step}, phase {self.phase}" if self.step >= 0 else ""
         if self.type == HUNG:
             return f"{who} hung{place}: {self.message}" + (f"; its stack: {self.stack}" if self.stack else "")
@@ -112,6 +118,11 @@ class End:
             first = self.message.splitlines()[0] if self.message else ""
             text += f": {self.type + ': ' if self.type else ''}{first[:200]}" + (f" ({self.where})" if self.where else "")
         return text + (f"{',' if self.type else ''}{place}" if place else "")
+
+
+def lost_node(name: str, why: str, step: int) -> End:
+    """The end of a whole node, as the controller sees it."""
+    return End(-1, 0, -signal.SIGKILL, time.monotonic(), step=step, type=LOST, message=why, host=name)
 
 
 def pick(ends: list[End]) -> tuple[End, int]:

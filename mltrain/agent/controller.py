@@ -2,11 +2,11 @@
 with one node it is always that node's own.
 
     gathering ──(enough nodes)──> running ──(a failure; all are stopped)──> judged ──┬──> gathering
-        │                            ├──(asked to end: leaving)──> all have left ────┤
+        │                            ├──(asked to leave, or to make room for more)───┤
         └──(too few nodes)──> over   └──(all left with 0)──> over <──────────────────┘
 
 It speaks to nodes in the orders of `node.py` and hears their reports, over links or, for its own node, by a call. Only the controller
-writes the run's ledger and status.
+writes the run's ledger and status. Who takes part, and when, is `crew.py`; what an attempt's reports add up to, `attempt.py`.
 """
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from mltrain.agent.cause import HUNG, End, pick
+from mltrain.agent.attempt import Attempt
+from mltrain.agent.cause import End, pick
+from mltrain.agent.crew import SILENCE, Crew
 from mltrain.agent.journal import Journal, say
 from mltrain.agent.loop import Loop
-from mltrain.agent.members import Member, choose
+from mltrain.agent.members import Member
 from mltrain.agent.options import Options
+from mltrain.agent.pace import Pace
 from mltrain.agent.policy import Policy, Verdict
-from mltrain.errors import INTERRUPTED, PREEMPTED
-from mltrain.runs.account import Account, with_detection
+from mltrain.agent.shared import Claim
+from mltrain.errors import INTERRUPTED, PREEMPTED, NodeUnfit
 
 DOUBLE_SECONDS = 0.1     # two SIGINT closer together are one (`timeout -s INT` signals a process and its group)
 SCORE_EVERY = 10         # ticks
 LOOK_SECONDS = 0.1       # between two looks at who is there
+GROW_SECONDS = 3.0       # an attempt is not ended for more nodes before it has run so long
 _STATES = {0: "done", PREEMPTED: "stopped", INTERRUPTED: "stopped"}
 Message = dict[str, Any]
 
@@ -38,8 +42,10 @@ class Site(Protocol):
         """An order for this agent's own node."""
     def serve(self, attempt: int) -> tuple[str, int]:
         """The address of a new store for that attempt. Raises NodeUnfit (69)."""
-    def claim(self, attempt: int, nodes: list[Member]) -> bool:
-        """Is this attempt ours to make? False when another controller has it."""
+    def claim(self, attempt: int, claim: dict[str, Any]) -> bool:
+        """Is this attempt ours to make? False when another controller has it. claim: fields for a `Claim`."""
+    def answers(self, node: str) -> bool:
+        """False if that node's agent is dead for sure."""
     def over(self, code: int) -> None:
         """The run has ended: its exit code."""
     def deposed(self) -> None:
@@ -47,25 +53,89 @@ class Site(Protocol):
 
 
 class Controller:
-    """members: nodes by id. own: the id of this agent's own."""
+    """crew: the nodes that are there, its own among them."""
 
-    def __init__(self, loop: Loop, options: Options, journal: Journal, site: Site, own: Member) -> None:
-        self.o, self._loop, self._journal, self._site = options, loop, journal, site
-        self.members = {own.id: own}
-        self._own, self._policy = own.id, Policy(options.restarts, options.own)
+    def __init__(self, loop: Loop, options: Options, journal: Journal, site: Site, crew: Crew) -> None:
+        self.o, self._loop, self._journal, self._site, self.crew = options, loop, journal, site, crew
+        self._policy = Policy(options.restarts, options.own)
         self._stage, self._restarts, self._ticks = "gathering", 0, 0
-        self._active: dict[str, Member] = {}                   # of the newest attempt
-        self._running: set[str] = set()                        # of these, who still has workers
-        self._failing = False
-        self._ends: list[End] = []
-        self._codes: set[int] = set()
-        self._trained, self._step, self._stopped_early, self._started = 0, -1, False, 0.0
+        self._now = Attempt()
+        self._pace = Pace(options, journal)
+        self._ended = True                                     # the newest attempt's end is in the ledger
         self._stop: signal.Signals | None = None               # the signal that asked for the end
-        self._stop_at, self._not_before = 0.0, 0.0
+        self._stop_at, self._not_before, self._looks = 0.0, 0.0, 0
 
     @property
     def attempt(self) -> int:
         return self._journal.attempt
+
+    @property
+    def members(self) -> dict[str, Member]:
+        return self.crew.members
+
+    def succeed(self, claim: Claim, dead: set[str], fenced_at: float) -> None:
+        """Go on after the attempt of a controller that is lost. fenced_at: from when on its workers, and those of nodes that have not come
+        to us, are dead."""
+        self._restarts = claim.restarts + 1
+        self._policy.load(claim.policy)
+        self.crew.excluded = set(claim.excluded)
+        self.crew.succeed(claim.nodes, dead, dict.fromkeys(claim.nodes, fenced_at))
+        if self._journal.take_over(claim.started):
+            self._now = Attempt([node for node in self.members.values() if node.id in claim.nodes])
+            self._now.lost(Member(claim.controller, claim.names.get(claim.controller, claim.controller), 0), "it was the controller")
+            self._now.running.clear()
+            self._ended = False
+
+    # ── nodes ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def join(self, member: Member) -> None:
+        """A node has come. (It has been told that it is welcome.)"""
+        if member.id in self.members:
+            self.lost(member.id, silent=False)
+        if member.host in self.crew.excluded:
+            self._send_away(member, f"{member.name} is excluded: it was unfit")
+        elif self.o.spares is not None and len(self.members) >= self.o.nodes + self.o.spares:
+            self._send_away(member, f"{self.o.nodes} nodes and {self.o.spares} spares are here already")
+        else:
+            self.crew.join(member)
+            self._journal.row("node joined", node=member.name, address=member.id, workers=member.workers, nodes=len(self.members))
+            self.gather()
+
+    def _send_away(self, member: Member, reason: str) -> None:
+        if member.link:
+            member.link.send("finish", self.attempt, code=NodeUnfit.code, reason=reason)
+
+    def lost(self, node: str, *, silent: bool) -> None:
+        """Its agent is gone, or cut off: then its workers die of its own doing, and the next attempt waits for that."""
+        if node not in self.members or self._stage == "over":
+            return
+        member = self.crew.lose(node, dead=not silent and not self._site.answers(node), silent=silent)
+        if member.link:
+            member.link.close()
+        why = f"silent for {SILENCE:.0f} s" if silent else "the connection to its agent ended"
+        self._journal.row("node lost", node=member.name, address=node, reason=why, nodes=len(self.members))
+        if node in self._now.running:
+            self._now.lost(member, why)
+            self._stop_attempt()
+            if not self._now.running:
+                self._conclude()
+        self.gather()
+
+    def watch(self) -> None:
+        """Is a node silent? Has another controller gone on without us?"""
+        if self._stage == "over":
+            return
+        now = time.monotonic()
+        for id, member in list(self.members.items()):
+            if member.link and now - member.proven > SILENCE:
+                self.lost(id, silent=True)
+
+    def dismiss(self) -> None:
+        """Another controller has the run: let go of nodes and directory."""
+        self._stage = "over"
+        for member in self.members.values():
+            if member.link:
+                member.link.close()
+        self._journal.abandon()
 
     # ── attempts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
     def gather(self) -> None:
@@ -73,28 +143,35 @@ class Controller:
         if self._stage != "gathering":
             return
         now = time.monotonic()
-        chosen = choose(self.members.values(), 1, 1, lambda world: True)
-        if now < self._not_before or not chosen:
-            self._loop.after(max(self._not_before - now, LOOK_SECONDS if not chosen else 0.0), self.gather)
-            return
-        self._begin(chosen)
+        nodes = self.crew.ready(now) if now >= self._not_before else []
+        if nodes:
+            self._begin(nodes)
+        elif self.crew.hopeless(now):
+            reason = f"{len(self.members)} of at least {self.o.min_nodes} nodes are here"
+            self._finish(Verdict(NodeUnfit.code, f"not restarted: {reason}"), None)
+        else:
+            self._looks += 1
+            number, wait = self._looks, self._not_before - now
+            self._loop.after(wait if wait > 0 else LOOK_SECONDS, lambda: self.gather() if number == self._looks else None)
 
     def _begin(self, nodes: list[Member]) -> None:
-        attempt = self.attempt + 1
-        if not self._site.claim(attempt, nodes):
+        attempt, started = self.attempt + 1, time.time()
+        claim = {"nodes": [node.id for node in nodes], "names": {node.id: node.name for node in nodes}, "started": started,
+                 "excluded": sorted(self.crew.excluded), "restarts": self._restarts, "policy": self._policy.state()}
+        if not self._ended:
+            self._conclude_of_predecessor()
+        if not self._site.claim(attempt, claim):
             self._site.deposed()
             return
         master = self._site.serve(attempt)
-        world = sum(node.workers for node in nodes)
-        self._journal.attempt_started(workers=world)
-        self._stage, self._failing, self._ends, self._codes = "running", False, [], set()
-        self._trained, self._step, self._stopped_early, self._started = 0, -1, False, time.monotonic()
-        self._active = {node.id: node for node in nodes}
-        self._running = set(self._active)
+        self._stage, self._ended, self._now = "running", False, Attempt(nodes)
+        several = {"nodes": [node.name for node in nodes]} if self.o.rendezvous else {}
+        self._journal.attempt_started(workers=self._now.ranks, **several)
+        self.crew.begin(nodes)
         first = 0
         for group, node in enumerate(nodes):
             node.ranks, node.begun, node.parts, node.silent = [], None, {}, ("", 0.0)
-            self._tell(node, "start", first=first, world=world, group=group, groups=len(nodes), master=list(master),
+            self._tell(node, "start", first=first, world=self._now.ranks, group=group, groups=len(nodes), master=list(master),
                        restarts=self._restarts)
             first += node.workers
 
@@ -104,26 +181,47 @@ class Controller:
         else:
             self._site.obey({"kind": kind, "attempt": self.attempt, **fields})
 
+    def _tell_running(self, kind: str, **fields: object) -> None:
+        for id in sorted(self._now.running):
+            self._tell(self._now.nodes[id], kind, **fields)
+
     # ── reports ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
     def heard(self, node: str, message: Message) -> None:
         """A report of one of the members."""
-        member, kind = self.members[node], message["kind"]
+        member, kind = self.members.get(node), message["kind"]
+        if member is None or self._stage == "over":
+            return
+        member.heard = time.monotonic()
+        if kind == "alive" and member.link:
+            member.proven = max(member.proven, message["heard"])
+            member.link.send("ack", message["attempt"], sent=message["sent"], at=member.heard)
+        elif kind == "ready":
+            member.ready = True
+            self.gather()
+        elif kind == "note":
+            fields = {key: value for key, value in message.items() if key not in ("kind", "attempt", "seq", "event")}
+            self._journal.row(message["event"], node=member.name, **fields)
+        elif kind == "ask":
+            self.ask(signal.Signals(message["signal"]))
+        elif message.get("attempt") == self.attempt and node in self._now.nodes:
+            self._of_attempt(member, message)
+
+    def _of_attempt(self, member: Member, message: Message) -> None:
+        kind = message["kind"]
         if kind == "beat":
-            self._pulse(member, message)
-        elif message["attempt"] != self.attempt or node not in self._active:
-            return                                             # about an attempt that is over
+            self._now.pulse(member, message)
         elif kind == "row":
             self._row(message["row"])
         elif kind == "failed":
-            self._take(member, message["ends"])
+            self._now.take(member, message["ends"])
             self._stop_attempt()
-        elif kind == "stopped":
-            self._stopped_node(member, message)
-
-    def _pulse(self, member: Member, message: Message) -> None:
-        begun = message["begun"]
-        member.ranks, member.begun = message["ranks"], (begun[0], time.monotonic() - begun[1]) if begun else None
-        member.parts = message["parts"]
+        elif kind == "stopped" and member.id in self._now.running:
+            self._now.stopped(member, message)
+            if not self._now.running:
+                self._conclude()
+            elif message["codes"] and not self._now.failing and self._stop is None:
+                # they left in order (75, 130): those on other nodes must follow
+                self._loop.after(self.o.grace, self._stop_rest(self.attempt))
 
     def _row(self, row: Message) -> None:
         """A line from a worker for the ledger."""
@@ -133,86 +231,113 @@ class Controller:
         if event == "training" and isinstance(row.get("steps"), int):
             self._journal.steps(row["steps"])
         self._journal.row(event, **row)
-
-    def _take(self, member: Member, ends: list[Message]) -> None:
-        """How workers of that node ended; a second word on the same rank adds nothing."""
-        known, now = {end.rank for end in self._ends}, time.monotonic()
-        self._ends += [End.unpacked(values, now) for values in ends if values["rank"] not in known]
+        if event == "saved" and not self.o.own:
+            self._grow()
 
     def _stop_attempt(self) -> None:
         """A failure ends the attempt everywhere."""
-        if not self._failing:
-            self._failing = True
-            for id in self._running:
-                self._tell(self._active[id], "stop")
-
-    def _stopped_node(self, member: Member, message: Message) -> None:
-        """All workers there are gone."""
-        self._take(member, message["ends"])
-        self._pulse(member, message)
-        member.silent = message["silent"][0], message["silent"][1]
-        self._codes |= set(message["codes"])
-        self._trained, self._step = max(self._trained, message["trained"]), max(self._step, message["step"])
-        self._stopped_early |= message["early"]
-        self._running.discard(member.id)
-        if not self._running:
-            self._conclude()
-        elif message["codes"] and not self._failing and self._stop is None:
-            # they left in order (75, 130): those on other nodes must follow
-            self._loop.after(self.o.grace, self._stop_rest(self.attempt))
+        if not self._now.failing:
+            self._now.failing = True
+            self._tell_running("stop")
 
     def _stop_rest(self, attempt: int) -> Callable[[], None]:
         def stop() -> None:
-            if self.attempt == attempt and self._running:
-                for id in self._running:
-                    self._tell(self._active[id], "stop")
+            if self.attempt == attempt:
+                self._tell_running("stop")
         return stop
 
     # ── verdict ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
     def _conclude(self) -> None:
         """All are gone: what now?"""
         self._write()
-        step = self._step
+        now = self._now
         if self._stop is not None:
-            self._finish(self._stopped(), None, step)
-            return
-        if not self._failing:
-            code = max(self._codes, default=0)
-            self._finish(Verdict(code, "stopped with state saved" if code or self._stopped_early else "done"), None, step)
-            return
-        cause, echoes = pick(self._ends)
-        verdict = self._policy.judge(cause, time.monotonic() - self._started)
+            self._finish(self._stopped(), None)
+        elif now.left_to_grow and (now.codes or now.stopped_early):
+            more = self.crew.nodes()
+            self._end_attempt(None, 0, Verdict(None, f"going on with {len(more)} nodes"))
+            self._again(0.0)
+        elif not now.failing:
+            code = max(now.codes, default=0)
+            self._finish(Verdict(code, "stopped with state saved" if code or now.stopped_early else "done"), None)
+        else:
+            self._judge()
+
+    def _judge(self) -> None:
+        cause, echoes = pick(self._now.ends)
+        verdict = self._without(cause) or self._policy.judge(cause, time.monotonic() - self._now.started)
         also = f" ({echoes} other{'s' * (echoes > 1)} failed with it)" if echoes else ""
-        more = f"; more: {self._journal.command_for_more()}" if self.o.run else ""
+        more = f"; more: {self._journal.command_for_more()}" if self.o.run and cause.rank >= 0 else ""
         say(f"attempt {self.attempt}: {cause.describe()}{also}; {verdict.reason}{more}")
         if verdict.code is not None:
-            self._finish(verdict, cause, step, echoes)
-            return
-        self._journal.attempt_ended(cause, echoes, verdict, step, self._parts(cause))
+            self._finish(verdict, cause, echoes)
+        else:
+            self._end_attempt(cause, echoes, verdict)
+            self._again(verdict.wait)
+
+    def _without(self, cause: End) -> Verdict | None:
+        """An unfit node (69) is left out, if there are enough others."""
+        if cause.code != NodeUnfit.code or not self.o.rendezvous:
+            return None
+        id = next((node.id for node in self._now.nodes.values() if any(row["rank"] == cause.rank for row in node.ranks)), None)
+        if id is None:
+            return None
+        self.crew.exclude(id)
+        if not self.crew.nodes():
+            return None
+        self._journal.row("node excluded", node=self._now.nodes[id].name, reason=cause.message or f"exit code {cause.code}")
+        member = self.members[id]
+        if member.link:
+            self._send_away(member, f"{member.name} is excluded: it is unfit")
+            self.crew.members.pop(id)
+        return Verdict(None, f"{member.name} is excluded; restarting with {len(self.crew.nodes())} nodes")
+
+    def _again(self, wait: float) -> None:
         self._restarts, self._stage = self._restarts + 1, "gathering"
-        self._not_before = max(self._not_before, time.monotonic() + verdict.wait)
+        self._not_before = max(self._not_before, time.monotonic() + wait)
         self.gather()
 
-    def _parts(self, cause: End | None) -> dict[str, float]:
-        """Where the attempt's time went, by its first node that knows. Silence that ended in a hang's verdict was the time to notice it."""
-        member = next((node for node in self._active.values() if node.parts), None)
-        if member is None:
-            return {}
-        return with_detection(Account(member.parts, member.silent)) if cause and cause.type == HUNG else member.parts
+    def _conclude_of_predecessor(self) -> None:
+        """The attempt that we took over: its end, by what its nodes have told us since."""
+        self._write()
+        self._now.step = max((row["step"] for row in self._now.rows), default=-1)
+        cause, echoes = pick(self._now.ends)
+        verdict = Verdict(None, "another controller takes over")
+        say(f"attempt {self.attempt}: {cause.describe()}; {verdict.reason}")
+        self._end_attempt(cause, echoes, verdict)
 
-    def _finish(self, verdict: Verdict, cause: End | None, step: int, echoes: int = 0) -> None:
+    def _end_attempt(self, cause: End | None, echoes: int, verdict: Verdict) -> None:
+        if not self._ended:
+            self._journal.attempt_ended(cause, echoes, verdict, self._now.step, self._now.parts(cause))
+        self._ended = True
+
+    def _finish(self, verdict: Verdict, cause: End | None, echoes: int = 0) -> None:
+        self._end_attempt(cause, echoes, verdict)
         self._stage = "over"
-        self._journal.attempt_ended(cause, echoes, verdict, step, self._parts(cause))
         code = verdict.code or 0
         if self._stop is None or code == 0:
             state, reason = _STATES.get(code, "failed"), cause.describe() if cause else verdict.reason
-            state = "stopped" if state == "done" and self._stopped_early else state
+            state = "stopped" if state == "done" and self._now.stopped_early else state
         elif self._journal.cancelled():
             state, reason, code = "cancelled", "cancelled", INTERRUPTED
         else:
             state, reason = "stopped", verdict.reason
         self._journal.close(state, code, reason)
         self._site.over(code)
+        self._send_all_home(code)
+
+    def fail(self, code: int, reason: str) -> None:
+        """An attempt could not be started, and none will."""
+        if self._stage != "over":
+            self._stage = "over"
+            self._journal.close("failed", code, reason)
+            self._site.over(code)
+            self._send_all_home(code)
+
+    def _send_all_home(self, code: int) -> None:
+        for member in self.members.values():
+            if member.link:
+                member.link.send("finish", self.attempt, code=code)
 
     # ── the end that was asked for ───────────────────────────────────────────────────────────────────────────────────────────────
     def ask(self, number: signal.Signals) -> None:
@@ -221,25 +346,24 @@ class Controller:
         if self._stop is None:
             self._stop, self._stop_at = number, now
             if self._stage == "gathering":                     # nobody is there to save anything
-                self._finish(self._stopped(), None, -1)
-            elif not self._failing:
-                for id in self._running:
-                    self._tell(self._active[id], "leave", signal=int(number))
+                self._finish(self._stopped(), None)
+            elif not self._now.failing:
+                self._tell_running("leave", signal=int(number))
         elif number == signal.SIGINT and now - self._stop_at > DOUBLE_SECONDS:
             self._stop = signal.SIGINT
-            for id in self._running:
-                self._tell(self._active[id], "stop")
+            self._tell_running("stop")
 
     def _stopped(self) -> Verdict:
         """The code of a run that was told to stop: 130 by the user, 75 if workers said that they saved (or had nothing to save), else
         143."""
+        now = self._now
         if self._stop == signal.SIGINT:
             return Verdict(INTERRUPTED, "stopped by the user")
-        if not self._codes and self._active:
+        if not now.codes and not now.ends and now.nodes:
             # the last step was done when the signal came
-            return Verdict(0, "stopped with state saved" if self._stopped_early else "done")
-        nothing_done = self.o.own and self._trained <= 0
-        if self._codes == {PREEMPTED} or nothing_done or not self._active:
+            return Verdict(0, "stopped with state saved" if now.stopped_early else "done")
+        nothing_done = self.o.own and now.trained <= 0
+        if now.codes == {PREEMPTED} or nothing_done or not now.nodes:
             return Verdict(PREEMPTED, "stopped with state saved")
         return Verdict(128 + signal.SIGTERM, "stopped; no worker said that state was saved")
 
@@ -252,9 +376,24 @@ class Controller:
         if self._ticks % SCORE_EVERY == 0:
             self._journal.score()
         self._write()
+        self._pace.look(self._now.nodes, self.attempt, self._tell)
+        if self.o.own:
+            self._grow()
+
+    def _grow(self) -> None:
+        """Nodes have come (back) with which the run could have more ranks: let it save and leave, and go on with them. A script of others
+        may not save when told to leave: it is told when it has just saved."""
+        now = self._now
+        if self._stage != "running" or now.failing or now.growing or self._stop is not None or self.o.nodes == 1:
+            return
+        if now.begun is None and self.o.own or time.monotonic() - now.started < GROW_SECONDS:
+            return
+        if more := self.crew.larger(now.ranks):
+            now.growing = True
+            names = [node.name for node in more]
+            say(f"attempt {self.attempt}: more nodes are here ({', '.join(names)}): it saves and goes on with them")
+            self._journal.row("growing", attempt=self.attempt, nodes=names)
+            self._tell_running("leave", signal=int(signal.SIGTERM))
 
     def _write(self) -> None:
-        nodes = self._active.values()
-        begun = min((node.begun for node in nodes if node.begun), key=lambda each: each[1], default=None)
-        parts = next((node.parts for node in nodes if node.parts), {})
-        self._journal.write([row for node in nodes for row in node.ranks], begun, parts)
+        self._journal.write(self._now.rows, self._now.begun, self._now.parts())

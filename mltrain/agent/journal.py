@@ -42,6 +42,13 @@ class Journal:
             make_folder(run)
             self._lease, self._ledger = Lease(run), ledger.Ledger(ledger_file(run))
 
+    def done(self) -> bool:
+        """Is the run finished already, and nothing has reopened it?"""
+        if self.run is None:
+            return False
+        rows = ledger.read(self._ledger.path)
+        return next((row["event"] for row in reversed(rows) if row["event"] in ("done", *_REOPENS)), "") == "done"
+
     def open(self, shape: dict[str, Any]) -> bool:
         """Take the run. False if it is finished already. Raises UsageError (64) if another agent has it. shape: for the ledger."""
         if self.run is None:
@@ -62,6 +69,21 @@ class Journal:
         found = self._status.pop("account", None) or {}
         if ends[-1:] == ["attempt started"] and found.get("attempt") == self.attempt:
             self.row(LOST, **found)
+
+    def take_over(self, started: float) -> bool:
+        """As the successor of a controller that is lost. started: when its attempt began. True if that attempt has no end in the ledger."""
+        assert self.run is not None
+        self._lease.acquire(force=True)
+        rows = ledger.read(self._ledger.path)
+        self.attempt = ledger.attempts(self._ledger.path)
+        self._status = {**last_status(self.run), "host": socket.gethostname(), "pid": os.getpid(), "code": None, "reason": ""}
+        self._status.pop("account", None)
+        self._started = started
+        return [row["event"] for row in rows if row["event"] in ("attempt started", "attempt ended")][-1:] == ["attempt started"]
+
+    def abandon(self) -> None:
+        """Another controller has the run: not a word more from us."""
+        self._lease.abandon()
 
     def row(self, event: str, **fields: object) -> None:
         """A full disk must not end a run that can still compute: it is said, the run goes on, and the row waits for room."""
@@ -85,6 +107,10 @@ class Journal:
     def steps(self, steps: int) -> None:
         """How many steps the run is to make, as its workers have worked out."""
         self._status["steps"] = steps
+
+    def stragglers(self, rows: list[dict[str, Any]]) -> None:
+        """The ranks that hold the others up now."""
+        self._status["stragglers"] = rows
 
     def attempt_started(self, **fields: object) -> None:
         self.attempt += 1

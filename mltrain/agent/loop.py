@@ -20,6 +20,7 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, int, Action]] = []
         self._count = itertools.count()
+        self.first: Action = lambda: None                      # before the events of each turn: they may be old, if we were stopped
 
     def watch(self, fd: int, action: Action) -> None:
         self._selector.register(fd, selectors.EVENT_READ, (action, None))
@@ -55,7 +56,9 @@ class Loop:
     def run(self, done: Callable[[], bool]) -> None:
         while not done():
             wait = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
-            for key, events in self._selector.select(wait):
+            found = self._selector.select(wait)
+            self.first()
+            for key, events in found:
                 if self._selector.get_map().get(key.fd) is key:            # not closed by an earlier one of these
                     self._happened(key, events)
             while self._timers and self._timers[0][0] <= time.monotonic() and not done():

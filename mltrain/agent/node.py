@@ -26,10 +26,13 @@ from mltrain.agent.journal import say
 from mltrain.agent.loop import Loop
 from mltrain.agent.options import Options
 from mltrain.agent.output import Output
+from mltrain.agent.processes import starved
 from mltrain.agent.silence import Limits
 from mltrain.agent.store import Stores
+from mltrain.agent.stragglers import work
 from mltrain.agent.variables import Place, variables
 from mltrain.agent.workers import Workers
+from mltrain.errors import NodeUnfit
 from mltrain.runs.account import account, running
 
 WARM_SECONDS = 10.0      # when the template may take a processor away from workers that start: not before they have
@@ -42,7 +45,7 @@ class Node:
     """One machine's workers, one attempt after another. report: takes what the controller should know."""
 
     def __init__(self, loop: Loop, forks: Forks, output: Output, options: Options, report: Callable[[Message], None]) -> None:
-        self.o, self.attempt = options, 0
+        self.o, self.attempt, self.interface = options, 0, ""
         self._loop, self._forks, self._report = loop, forks, report
         self._workers = Workers(loop, forks, output, self._ended, self._reported)
         self._hangs = Hangs(loop, self._workers, Limits.of(options.hang_seconds, options.own), options.run)
@@ -72,6 +75,8 @@ class Node:
             self.stop()
         elif order["kind"] == "leave":
             self._leave(signal.Signals(order["signal"]))
+        elif order["kind"] == "exclude" and (worker := self._workers.running.get(order["rank"])):
+            worker.page.order_exit(NodeUnfit.code)             # at its next beat, in whatever step it is
 
     # ── one attempt ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
     def _start(self, order: Message) -> None:
@@ -84,7 +89,7 @@ class Node:
         store = self.stores.names(tuple(order["master"]), alone=order["groups"] == 1)
         for local in range(self.o.workers):
             place = Place(order["first"] + local, local, order["world"], order["group"], order["groups"])
-            names = variables(self.o, place, self.attempt, self._restarts)
+            names = variables(self.o, place, self.attempt, self._restarts, self.interface)
             self._workers.start(place.rank, self.o.command, {**os.environ, **names, **store(place.rank)}, self.attempt)
         self._hangs.begin(self.attempt)
         self._loop.after(AHEAD_SECONDS, self._fork_ahead(self.attempt))
@@ -161,7 +166,8 @@ class Node:
 
     # ── what is asked of it ──────────────────────────────────────────────────────────────────────────────────────────────────────
     def pulse(self) -> Message:
-        """Where the workers are. ranks: a row each, as in status.json, with what the lowest says of the run; begun: [step, seconds ago] at
+        """Where the workers are. ranks: a row each, as in status.json, with what the lowest says of the run and, of
+        each that has made a step, its `Work`; begun: [step, seconds ago] at
         which the attempt began to train; parts: where its time went so far, by the lowest."""
         ranks, lowest, now, spent = [], False, time.monotonic(), self._workers.spent()
         for rank, (pid, beat) in self._workers.beats().items():
@@ -170,6 +176,8 @@ class Node:
                 lowest = True
                 loss = beat.loss if math.isfinite(beat.loss) else None
                 row.update(beats=beat.beats, samples=beat.samples, tokens=beat.tokens, loss=loss)
+            if spent[rank].first:
+                row["work"] = work(beat.step, spent[rank].seconds, starved(pid))
             ranks.append(row)
         begun, first = self._workers.begun(), next(iter(spent.values()), None)
         parts = running(first, self._began, now) if first and (first.last or self.o.own) else {}
@@ -197,6 +205,11 @@ class Node:
                 say(f"attempt {attempt}: {len(self._workers.running)} workers did not leave within {self.o.grace:.0f} s: killed")
                 self._workers.send(signal.SIGKILL)
         return kill
+
+    def keep_ready(self) -> None:
+        """While there is nothing to do: have what a start will need."""
+        if self._workers.empty:
+            self._forks.keep_ready(self.o.workers)
 
     def reap_orphans(self) -> None:
         self._workers.reap_orphans()

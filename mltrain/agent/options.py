@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -11,27 +12,33 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mltrain.agent.output import parse_streams
 from mltrain.agent.workers import Command
 from mltrain.errors import ConfigError, MissingInput, UsageError
 
-DEFAULT_RESTARTS, DEFAULT_GRACE_SECONDS = 16, 120.0
-DESCRIPTION = """Run any command on N workers of this machine, and restart them when one dies.
+DEFAULT_RESTARTS, DEFAULT_GRACE_SECONDS, DEFAULT_JOIN_SECONDS = 16, 120.0, 600.0
+DEFAULT_PORT, DEFAULT_MASTER_PORT = 29400, 29500     # torchrun's
+DESCRIPTION = """Run any command on N workers of this machine, or of several, and restart them when one dies.
 Sets torchrun's environment variables and takes its flags."""
 EXAMPLES = """  mltrain agent --workers 2 -- python train.py --lr 0.1
   mltrain agent --nproc-per-node 2 train.py --lr 0.1        as torchrun takes it
   mltrain agent --workers 2 --run-dir runs/mine -- python train.py
                                                             logs by rank, status and ledger in that folder
+  mltrain agent --nodes 2 --rendezvous host1:29400 --run-dir SHARED/mine --workers 8 -- python train.py
+                                                            the same on each host; SHARED is a folder that all of them see
 exit code: 0 done, 75 stopped with state saved, 130 stopped by the user, else that of the worker that failed first (128 + N for signal N)"""
-_INERT = "accepted and not needed: one machine has no rendezvous"
+_INERT = "accepted and not needed"
 Make = Callable[[str, str, str], argparse.ArgumentParser]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What one agent is to do. own: the command is a worker of mltrain's (it beats, and knows what exit code 75 means). hang_seconds: as
-    in `silence.Limits.of`."""
+    in `silence.Limits.of`. name: of this machine, for people. nodes: wanted; min_nodes: will do; spares: how many may wait beside them
+    (None: any number). rendezvous: where the first controller listens; None: this machine is alone. address: ours, if it is not that of
+    the interface that leads there."""
 
     command: Command
     workers: int
@@ -40,6 +47,8 @@ class Options:
     own: bool = False
     grace: float = DEFAULT_GRACE_SECONDS
     hang_seconds: float | None = None
+    straggler_seconds: float | None = None
+    exclude_stragglers: bool = False
     run_id: str = "run"
     role: str = "default"
     host: str = "127.0.0.1"
@@ -49,6 +58,13 @@ class Options:
     tee: dict[int, int] = field(default_factory=dict)
     parent: int = 0
     name: str = field(default_factory=socket.gethostname)
+    nodes: int = 1
+    min_nodes: int = 1
+    spares: int | None = None
+    rendezvous: tuple[str, int] | None = None
+    address: str = ""
+    secret_file: Path | None = None
+    join_seconds: float = DEFAULT_JOIN_SECONDS
 
 
 def parser(make: Make) -> argparse.ArgumentParser:
@@ -65,6 +81,10 @@ def parser(make: Make) -> argparse.ArgumentParser:
     p.add_argument("--hang-seconds", type=float, metavar="SECONDS",
                    help="a worker silent for so long (and 10 times longer than a step) is named, its stack kept, and restarted; 0: never "
                         "(default: 5 under mltrain's own trainer, 300 without processor time for other scripts)")
+    p.add_argument("--straggler-seconds", type=float, metavar="SECONDS",
+                   help="a rank slower than the others for so long (and for 50 steps) is named; 0: never (default: 25)")
+    p.add_argument("--exclude-stragglers", action="store_true",
+                   help="with several nodes: one with a slow rank is given up, as if it were unfit")
     p.add_argument("-m", "--module", action="store_true", help="the script is the name of a module")
     p.add_argument("--no-python", "--no_python", action="store_true", help="the script is a program of its own")
     p.add_argument("--log-dir", "--log_dir", type=Path, metavar="DIR", help="for -r, -t: DIR/RUN_ID/attempt_0/LOCAL_RANK/stdout.log")
@@ -74,12 +94,24 @@ def parser(make: Make) -> argparse.ArgumentParser:
     p.add_argument("--master-addr", "--master_addr", default="127.0.0.1", metavar="HOST",
                    help="address of the attempt's store (default: 127.0.0.1)")
     p.add_argument("--master-port", "--master_port", type=int, default=0, metavar="PORT", help="its port (default: a new one each attempt)")
-    p.add_argument("--nnodes", default="1", help="1: several machines come with the cluster launchers")
-    p.add_argument("--node-rank", "--node_rank", type=int, default=0, help="0")
+    p.add_argument("--nodes", "--nnodes", dest="nodes", default="1", metavar="N",
+                   help="machines, each with an agent started alike; MIN:N sets --min-nodes, too (default: 1)")
+    p.add_argument("--min-nodes", type=int, metavar="M", help="go on with so many when others are lost and there is no spare (default: 1 "
+                   "under mltrain's own trainer, whose weights do not depend on their number; else N)")
+    p.add_argument("--spares", type=int, metavar="S", help="so many agents beyond N may wait to replace a lost node (default: any number)")
+    p.add_argument("--rendezvous", "--rdzv-endpoint", "--rdzv_endpoint", dest="rendezvous", metavar="HOST:PORT",
+                   help=f"where they meet: the agent that can listen there is the first controller (default port: {DEFAULT_PORT})")
+    p.add_argument("--address", default="", help="this machine's own address (default: of the interface that leads to the rendezvous)")
+    p.add_argument("--node-name", default="", help="this machine's name in messages (default: its host name)")
+    p.add_argument("--secret-file", type=Path, metavar="FILE",
+                   help="the run's secret, mode 0600, the same on all nodes (default: made in the run directory)")
+    p.add_argument("--join-timeout", type=float, default=DEFAULT_JOIN_SECONDS, metavar="SECONDS",
+                   help=f"wait so long for the controller and for M nodes (default: {DEFAULT_JOIN_SECONDS:.0f})")
+    p.add_argument("--node-rank", "--node_rank", type=int, default=0, help="accepted and not needed: ranks follow from who is there")
     p.add_argument("--role", default="default", help="value of ROLE_NAME")
     p.add_argument("--rdzv-id", "--rdzv_id", default="", metavar="ID", help="value of TORCHELASTIC_RUN_ID (default: the run's id)")
     p.add_argument("--standalone", action="store_true", help=_INERT)
-    for name in ("rdzv-backend", "rdzv-endpoint", "rdzv-conf", "monitor-interval"):
+    for name in ("rdzv-backend", "rdzv-conf", "monitor-interval"):
         p.add_argument(f"--{name}", f"--{name.replace('-', '_')}", help=_INERT, metavar="X")
     p.add_argument("--parent", type=int, default=0, help=argparse.SUPPRESS)          # the launcher whose end is our SIGTERM
     return p
@@ -90,15 +122,14 @@ def parse(argv: list[str], make: Make) -> Options:
     p = parser(make)
     head, rest, dashes = _split(p, argv)
     values = p.parse_args(head)
-    if values.nnodes not in ("1", "1:1") or values.node_rank != 0:
-        raise ConfigError(f"--nnodes {values.nnodes} --node-rank {values.node_rank}: this agent runs one machine",
-                          "several machines come with the ssh, Slurm and Kubernetes launchers")
     if not rest:
         raise UsageError("no command", "mltrain agent --workers 2 -- python train.py")
     if values.restarts < 0 or values.grace < 0:
         raise UsageError("--restarts and --grace must not be negative", "mltrain agent --help explains them")
     if values.hang_seconds is not None and not 0 <= values.hang_seconds < float("inf"):
         raise UsageError(f"--hang-seconds {values.hang_seconds:g}: not a number of seconds", "0 looks for no hangs")
+    if values.straggler_seconds is not None and not 0 <= values.straggler_seconds < float("inf"):
+        raise UsageError(f"--straggler-seconds {values.straggler_seconds:g}: not a number of seconds", "0 names nobody")
     if not 0 <= values.master_port < 1 << 16:
         raise UsageError(f"--master-port {values.master_port}: not a port", "a number from 0 (a new one each attempt) to 65535")
     argv_of_worker = rest if dashes or values.no_python else _as_torchrun(rest, values.module)
@@ -110,11 +141,40 @@ def parse(argv: list[str], make: Make) -> Options:
     if (any(redirect.values()) or any(tee.values())) and not values.log_dir:
         raise UsageError("-r and -t need --log-dir DIR", "or use --run-dir DIR, which keeps every rank's output")
     run_id = values.rdzv_id or (run.name if run else str(uuid.uuid4()))
+    own = is_own(argv_of_worker)
     return Options(
-        as_command(argv_of_worker), _workers(values.workers, values.nproc), values.restarts, run, own=is_own(argv_of_worker),
-        grace=values.grace, hang_seconds=values.hang_seconds, run_id=run_id, role=values.role, host=values.master_addr,
+        as_command(argv_of_worker), _workers(values.workers, values.nproc), values.restarts, run, own=own,
+        grace=values.grace, hang_seconds=values.hang_seconds,
+        straggler_seconds=values.straggler_seconds, exclude_stragglers=values.exclude_stragglers,
+        run_id=run_id, role=values.role, host=values.master_addr,
         port=values.master_port, redirect=redirect, tee=tee, parent=values.parent,
-        folder=values.log_dir.absolute() / run_id if values.log_dir else None)
+        folder=values.log_dir.absolute() / run_id if values.log_dir else None, name=values.node_name or socket.gethostname(),
+        **_several(values, own))
+
+
+def _several(values: argparse.Namespace, own: bool) -> dict[str, Any]:
+    """The options of several nodes; none for one."""
+    found = re.fullmatch(r"(?:(\d+):)?(\d+)", values.nodes)
+    nodes = int(found[2]) if found else 0
+    least = values.min_nodes if values.min_nodes is not None else int(found[1]) if found and found[1] else 1 if own else nodes
+    if not 1 <= least <= nodes:
+        raise UsageError(f"--nodes {values.nodes}, at least {least}: not a number of machines", "--nodes 4 --min-nodes 2, or --nodes 2:4")
+    if values.spares is not None and values.spares < 0 or values.join_timeout <= 0:
+        raise UsageError("--spares must not be negative, --join-timeout more than 0", "mltrain agent --help explains them")
+    if nodes == 1 and not values.spares:
+        if values.node_rank:
+            raise ConfigError(f"--node-rank {values.node_rank} of one node", "--nodes N says how many there are")
+        return {}
+    static = f"{values.master_addr}:{values.master_port or DEFAULT_MASTER_PORT}" if values.master_addr != "127.0.0.1" else None
+    if not (where := values.rendezvous or static):
+        raise ConfigError(f"--nodes {values.nodes}: where do they meet?", "--rendezvous HOST:PORT, HOST being one of them")
+    if values.run_dir is None:
+        raise ConfigError(f"--nodes {values.nodes}: several nodes need a run directory that all of them share", "--run-dir SHARED/NAME")
+    host, _, port = where.partition(":")
+    if not host or not (port or str(DEFAULT_PORT)).isdigit() or not 0 < int(port or DEFAULT_PORT) < 1 << 16:
+        raise UsageError(f"--rendezvous {where}: not HOST:PORT", f"host1:{DEFAULT_PORT}")
+    return {"nodes": nodes, "min_nodes": least, "spares": values.spares, "rendezvous": (host, int(port or DEFAULT_PORT)),
+            "address": values.address, "secret_file": values.secret_file, "join_seconds": values.join_timeout}
 
 
 def _split(p: argparse.ArgumentParser, argv: list[str]) -> tuple[list[str], list[str], bool]:

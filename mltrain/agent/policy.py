@@ -14,6 +14,7 @@ least time between two starts doubles: an attempt that ran for so long is follow
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from mltrain.agent.cause import End
 
@@ -69,6 +70,15 @@ class Policy:
         apart = 0.0 if self._used == 1 else min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (self._used - 2))
         wait = max(0.0, apart - seconds)
         return Verdict(None, f"restarting in {wait:.1f} s ({self._used} of {self.restarts} without a new saved step)", wait)
+
+    def state(self) -> dict[str, Any]:
+        """As JSON, for whoever takes the run over."""
+        return {"used": self._used, "saved": self._saved, "stepped": self._stepped, "lost": self._lost, "last": self._last}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._used, self._saved, self._stepped, self._lost = (state[key] for key in ("used", "saved", "stepped", "lost"))
+        if last := state["last"]:
+            self._last = (tuple(last[0]), last[1])
 
     def _same_as_last(self, cause: End, seconds: float) -> bool:
         """The same failure at the same step. Where steps are unknown (a script that does not beat) a like running time stands for the

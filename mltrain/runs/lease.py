@@ -32,22 +32,22 @@ class Lease:
     """Held by the agent from its first to its last moment. Children do not inherit it (the descriptor closes on exec)."""
 
     def __init__(self, run: Path) -> None:
-        self.path, self._fd, self._attempt = run / "lease.json", -1, 0
+        self.path, self._fd, self._attempt, self._locked = run / "lease.json", -1, 0, False
 
-    def acquire(self, attempt: int = 0) -> None:
-        """Take it, or raise UsageError (64) naming the holder. A dead holder's lease is taken over."""
+    def acquire(self, attempt: int = 0, *, force: bool = False) -> None:
+        """Take it, or raise UsageError (64) naming the holder. A dead holder's lease is taken over. force: whoever holds it; agents of
+        several nodes have other means to know that its holder is done (agent/shared.py)."""
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise StorageError(f"{self.path}: {error.strerror}", "the run directory must be writable") from None
         run = self.path.parent
         holder = read_lease(run)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        self._locked = _lock(fd)
+        if not self._locked and not force:
             os.close(fd)
             raise UsageError(f"{run.name} is live already ({describe(holder)})", "follow it with: mltrain logs RUN -f") from None
-        if holder and holder.host != socket.gethostname() and time.time() - holder.beat < STALE_SECONDS:
+        if not force and holder and holder.host != socket.gethostname() and time.time() - holder.beat < STALE_SECONDS:
             os.close(fd)
             hint = f"if that host is gone, wait {STALE_SECONDS:.0f} s"
             raise UsageError(f"{run.name} is live already ({describe(holder)})", hint)
@@ -68,7 +68,14 @@ class Lease:
         """Say that the holder lives; cheap enough for once a second."""
         self._attempt = self._attempt if attempt is None else attempt
         text = json.dumps(asdict(Holder(socket.gethostname(), os.getpid(), self._attempt, round(time.time(), 3))))
+        self._locked = self._locked or _lock(self._fd)         # taken by force: as soon as the other lets go of it
         os.pwrite(self._fd, text.encode().ljust(_WIDTH - 1) + b"\n", 0)
+
+    def abandon(self) -> None:
+        """Let go of a lease that another has taken by force: its words stay."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def release(self) -> None:
         """Give it back: the next holder need not wait, on whatever host it is."""
@@ -77,6 +84,14 @@ class Lease:
                 os.ftruncate(self._fd, 0)
             os.close(self._fd)
             self._fd = -1
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def read_lease(run: Path) -> Holder | None:
