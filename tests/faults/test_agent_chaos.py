@@ -3,10 +3,11 @@ each cause."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import pytest
 import small_project
 
 from mltrain.agent.chaos import plan
-from mltrain.runs import ledger
+from mltrain.runs import curve, ledger
+from mltrain.runs.goodput import seconds
 from mltrain.runs.layout import ledger_file
 from mltrain.runs.ledger import Row
 from mltrain.testing.faults import start, wait_for
@@ -35,19 +37,27 @@ NAMED: dict[str, Callable[[Row], bool]] = {
 }
 
 
-def disturbed(project: Path, name: str, seed: int, faults: str, every: int, count: int, steps: int, limit: float) -> tuple[Path, str]:
+def disturbed(project: Path, name: str, seed: int, faults: str, every: int, count: int, steps: int, limit: float,
+              runs: str = "runs") -> tuple[Path, str]:
     """A run and what chaos said of it."""
     # a pace: while the disk is full a save is tried for four seconds, in which a quiet machine would come to the run's end
-    with start("launch", "recipe=small", f"name={name}", f"steps={steps}", "eval_every=0", "launcher.hang_seconds=1", cwd=project,
-               environment={"PACE": "0.05"}) as job:
-        wait_for(lambda: job.process.poll() is not None or list((project / "runs").glob(f"{name}-2*/lease.json")), 60, "a live run")
-        words = [name, "--seed", str(seed), "--faults", faults, "--every", str(every), "--count", str(count), "--start", "0"]
-        chaos = subprocess.run([sys.executable, "-m", "mltrain", "chaos", *words], cwd=project, capture_output=True, text=True,
+    with start("launch", "recipe=small", f"name={name}", f"steps={steps}", "eval_every=0", "launcher.hang_seconds=1",
+               f"runs={runs}", cwd=project, environment={"PACE": "0.05"}) as job:
+        wait_for(lambda: job.process.poll() is not None or list((project / runs).glob(f"{name}-2*/lease.json")), 60, "a live run")
+        words = [name, f"runs={runs}", "--seed", seed, "--faults", faults, "--every", every, "--count", count, "--start", 0]
+        chaos = subprocess.run([sys.executable, "-m", "mltrain", "chaos", *map(str, words)], cwd=project, capture_output=True, text=True,
                                timeout=limit)
         assert chaos.returncode == 0, chaos.stderr
         assert job.wait(limit) == 0, job.output
-    run, = (project / "runs").glob(f"{name}-2*")
+    run, = (project / runs).glob(f"{name}-2*")
     return run, chaos.stdout
+
+
+def is_whole(path: Path, rows: list[Row]) -> bool:
+    """Is each row there and unchanged, and each second of a class?"""
+    spent, wall = seconds(rows), rows[-1]["time"] - rows[0]["time"]
+    known = sum(spent.values()) - spent.get("unknown", 0.0)
+    return ledger.verify(path) == len(rows) and abs(sum(spent.values()) - wall) < 0.01 * wall and known > 0.99 * wall
 
 
 def as_planned(said: str, seed: int, faults: str, every: int) -> bool:
@@ -65,16 +75,45 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_project.make(tmp_path_factory.mktemp("chaos") / "project")
 
 
+def calm(project: Path, steps: int = 100) -> str:
+    """The digest of a run that nobody disturbs."""
+    if not [*(project / "runs").glob(f"calm-{steps}-2*")]:
+        small_project.mltrain(project, "launch", "recipe=small", f"name=calm-{steps}", f"steps={steps}", "eval_every=0")
+    return small_project.digest(project, f"calm-{steps}")
+
+
+@pytest.fixture
+def small_disk(project: Path) -> Iterator[str]:
+    """A folder for runs on a file system of 8 MiB; where one may not mount, an ordinary one."""
+    (project / "small").mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", project / "small"]
+    mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True, timeout=20).returncode == 0
+    yield "small"
+    if mounted:
+        subprocess.run(["umount", "-l", project / "small"], check=True, timeout=20)
+
+
+@pytest.mark.timeout(180)
+def test_a_disk_that_is_full_to_the_last_byte(project: Path, small_disk: str) -> None:
+    run, said = disturbed(project, "full", 1, "disk", 10, 1, 100, 120, small_disk)
+    assert "fault 1: disk" in said and small_project.digest(project, f"./{run.relative_to(project)}") == calm(project)
+    rows = ledger.read(ledger_file(run))
+    failed, saved = ([row["step"] for row in rows if row["event"] == event] for event in ("save failed", "saved"))
+    assert failed and max(saved) == 100 and {row["event"] for row in rows} >= {"disturbed", "finished", "attempt ended", "done"}
+    assert [row["time"] for row in rows if row["event"] == "save failed"] < [rows[-1]["time"]]
+    assert is_whole(ledger_file(run), rows) and not [*run.rglob("*.tmp")]
+    assert [row["step"] for row in curve.read(run).train] == [1, *range(4, 101, 4)], "the metrics of that time, too"
+
+
 @pytest.mark.timeout(240)
 def test_six_faults_of_six_kinds(project: Path) -> None:
-    small_project.mltrain(project, "launch", "recipe=small", "name=calm", "steps=100", "eval_every=0")
     run, said = disturbed(project, "wild", 4, SIX, 10, 6, 100, 120)
     assert as_planned(said, 4, SIX, 10), said
-    assert small_project.digest(project, "wild") == small_project.digest(project, "calm")
+    assert small_project.digest(project, "wild") == calm(project)
     rows = ledger.read(ledger_file(run))
     assert [kind for kind, named in NAMED.items() if not any(map(named, rows))] == [], said
     assert sorted(row["fault"] for row in rows if row["event"] == "disturbed") == sorted(SIX.split(","))
-    assert ledger.verify(ledger_file(run)) == len(rows) and not [*run.rglob("*.tmp")]
+    assert is_whole(ledger_file(run), rows) and not [*run.rglob("*.tmp")]
 
 
 @pytest.mark.full
@@ -82,16 +121,14 @@ def test_six_faults_of_six_kinds(project: Path) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_twenty_faults_of_six_kinds(project: Path, seed: int) -> None:
     name = f"wild-{seed}"
-    if not [*(project / "runs").glob("long-2*")]:
-        small_project.mltrain(project, "launch", "recipe=small", "name=long", "steps=700", "eval_every=0")
     run, said = disturbed(project, name, seed, SIX, 14, 20, 700, 400)
     assert as_planned(said, seed, SIX, 14) and said.count("fault ") == 20, said
-    assert small_project.digest(project, name) == small_project.digest(project, "long")
+    assert small_project.digest(project, name) == calm(project, 700)
     rows = ledger.read(ledger_file(run))
     for kind, named in NAMED.items():
         made = sum(row["event"] == "disturbed" and row["fault"] == kind for row in rows)
         assert sum(map(named, rows)) >= made, f"{kind}: {said}"
-    assert ledger.verify(ledger_file(run)) == len(rows)
+    assert is_whole(ledger_file(run), rows), seconds(rows)
 
 
 SCRIPT = """
