@@ -21,8 +21,9 @@ from harness import Table, machine  # noqa: E402
 
 from mltrain.models.gpt import GPT  # noqa: E402
 from mltrain.models.language import LanguageModeling  # noqa: E402
+from mltrain.parallel.gradients import Bucket  # noqa: E402
 from mltrain.parallel.native import Native  # noqa: E402
-from mltrain.parallel.reduction import all_gather, tree_reduce_scatter  # noqa: E402
+from mltrain.parallel.reduction import tree_reduce_scatter  # noqa: E402
 from mltrain.progress import Progress  # noqa: E402
 from mltrain.testing.ranks import on_ranks  # noqa: E402
 
@@ -42,22 +43,24 @@ def timed(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str, l
     return figures
 
 
-def exact_all_reduce(flat: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
-    """As parallel/gradients.py does it, here without a backward to hide behind."""
-    if group.size() == 2:
-        dist.all_reduce(flat, group=group)
-        return flat
-    return all_gather(tree_reduce_scatter(flat.view(group.size(), -1), group), group).view(-1)
+def whole_sum(flat: torch.Tensor, group: dist.ProcessGroup) -> Callable[[], object]:
+    """As a step makes it, here without a backward to hide behind."""
+    bucket = Bucket([0])
+
+    def total() -> None:
+        bucket.leave([flat], group, exact=True)
+        bucket.reduced()()
+    return total
 
 
 def collectives(rank: int, world: int, *, mebibytes: int, rounds: int) -> dict[str, list[float]]:
     group = dist.group.WORLD
     flat = torch.randn(mebibytes << 18)
     rows = flat.view(world, -1)
-    part = torch.empty_like(rows[0])
+    part, copy = torch.empty_like(rows[0]), torch.empty_like(flat)
     return timed({
-        "all-reduce, native": lambda: dist.all_reduce(flat.clone()),
-        "all-reduce, exact": lambda: exact_all_reduce(flat.clone(), group),  # type: ignore[arg-type]
+        "all-reduce, native": lambda: dist.all_reduce(copy.copy_(flat)),
+        "all-reduce, exact": whole_sum(flat, group),  # type: ignore[arg-type]
         "reduce-scatter, native": lambda: dist.reduce_scatter_tensor(part, flat),
         "reduce-scatter, exact": lambda: tree_reduce_scatter(rows, group),  # type: ignore[arg-type]
     }, rounds)

@@ -26,7 +26,7 @@ class GradientSum:
     def __init__(self, parameters: list[nn.Parameter], group: dist.ProcessGroup | None, exact: bool) -> None:
         self._parameters, self._group, self._exact = parameters, group, exact
         self._counter = Counter()
-        self._buckets = [_Bucket(indices) for indices in _cut(parameters)] if group else []
+        self._buckets = [Bucket(indices) for indices in _cut(parameters)] if group else []
         self._left = 0                                         # how many buckets have left
         self._last = False
         for number, bucket in enumerate(self._buckets):
@@ -84,37 +84,41 @@ class GradientSum:
         return taken
 
 
-class _Bucket:
-    """Gradients that travel together. indices: of their parameters. missing: how many the last backward has not yet reached."""
+class Bucket:
+    """Gradients that travel together. indices: of their parameters. missing: how many the last backward has not yet reached.
+    Its buffers stay from step to step: fresh ones would cost more than the sum, a page fault for every 4 KiB."""
 
     def __init__(self, indices: list[int]) -> None:
         self.indices, self.missing = indices, len(indices)
-        self._gradients: list[Tensor] = []
+        self._shapes: list[torch.Size] = []
+        self._flat = self._received = torch.empty(0)
         self._wait: Callable[[], Tensor]
         self._group: dist.ProcessGroup
         self._tree = False
 
     def leave(self, gradients: list[Tensor], group: dist.ProcessGroup, exact: bool) -> None:
         """Begins the sum. Of two contributions there is but one sum: the library's own is exact, too."""
-        self._gradients, self._group, self._tree = gradients, group, exact and group.size() > 2
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        world, size = group.size(), sum(gradient.numel() for gradient in gradients)
+        self._group, self._tree = group, exact and world > 2
+        if not self._shapes:
+            self._shapes = [gradient.shape for gradient in gradients]
+            self._flat = gradients[0].new_zeros(-(-size // world) * world if self._tree else size)
+            self._received = torch.empty_like(self._flat if self._tree else self._flat[:0])
+        torch.cat([gradient.reshape(-1) for gradient in gradients], out=self._flat[:size])
         if self._tree:
-            world = group.size()
-            self._wait = begin_all_to_all(torch.nn.functional.pad(flat, (0, -flat.numel() % world)).view(world, -1), group)
+            self._wait = begin_all_to_all(self._flat.view(world, -1), self._received.view(world, -1), group)
         else:
-            work: Any = dist.all_reduce(flat, group=group, async_op=True)
-            self._wait = lambda: (work.wait(), flat)[1]
+            work: Any = dist.all_reduce(self._flat, group=group, async_op=True)
+            self._wait = lambda: (work.wait(), self._flat)[1]
 
     def reduced(self) -> Callable[[], Tensor]:
         """Waits for the first half where there are two. Returns what waits for the sum: [n or a little more]."""
-        return begin_all_gather(tree_sum(self._wait()), self._group) if self._tree else self._wait
+        return begin_all_gather(tree_sum(self._wait()), self._flat, self._group) if self._tree else self._wait
 
     def spread(self, flat: Tensor) -> list[Tensor]:
-        parts = torch.split(flat[: sum(g.numel() for g in self._gradients)], [g.numel() for g in self._gradients])
-        gradients, self._gradients = self._gradients, []
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
-        return gradients
+        """The sums as views, good until the bucket leaves again."""
+        sizes = [shape.numel() for shape in self._shapes]
+        return [part.view(shape) for part, shape in zip(torch.split(flat[: sum(sizes)], sizes), self._shapes, strict=True)]
 
 
 def _cut(parameters: list[nn.Parameter]) -> list[list[int]]:

@@ -35,7 +35,7 @@ def tree_sum(rows: Tensor) -> Tensor:
 
 def tree_reduce_scatter(contributions: Tensor, group: dist.ProcessGroup) -> Tensor:
     """contributions: [W, n], a row for each rank of the group. Returns this rank's row [n], summed over ranks along the tree."""
-    return tree_sum(begin_all_to_all(contributions, group)())
+    return tree_sum(begin_all_to_all(contributions, torch.empty_like(contributions), group)())
 
 
 class TreeReduceScatter(ReduceScatter):
@@ -77,23 +77,21 @@ class Counter:
         return gradients
 
 
-def begin_all_to_all(contributions: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]:
-    """contributions: [W, n], a row for each rank of the group. Returns what waits for this rank's row of each: [W, n]."""
-    received = torch.empty_like(contributions)
+def begin_all_to_all(contributions: Tensor, received: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]:
+    """contributions: [W, n], a row for each rank of the group. Returns what waits for this rank's row of each, in `received`: [W, n]."""
     if dist.get_backend(group) == "gloo":
         return _exchange(list(contributions), received, group)
     work: Any = dist.all_to_all_single(received, contributions, group=group, async_op=True)
     return lambda: (work.wait(), received)[1]
 
 
-def begin_all_gather(row: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]:
-    """row: [n], the same n on every rank. Returns what waits for all of them: [W * n]."""
-    full = torch.empty(group.size(), row.numel(), dtype=row.dtype, device=row.device)
+def begin_all_gather(row: Tensor, full: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]:
+    """row: [n], the same n on every rank. Returns what waits for all of them, in `full`: [W * n]."""
     if dist.get_backend(group) == "gloo":
-        end = _exchange([row] * group.size(), full, group)
+        end = _exchange([row] * group.size(), full.view(group.size(), -1), group)
         return lambda: end().view(-1)
-    work: Any = _gather_flat(full.view(-1), row, group=group, async_op=True)
-    return lambda: (work.wait(), full.view(-1))[1]
+    work: Any = _gather_flat(full, row, group=group, async_op=True)
+    return lambda: (work.wait(), full)[1]
 
 
 def _exchange(rows: list[Tensor], received: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]:
