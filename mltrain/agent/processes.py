@@ -31,6 +31,15 @@ def look(pid: int) -> Process | None:
     return Process(state, own + waited + below, own)
 
 
+def starved(pid: int) -> float:
+    """Seconds in which its first thread could run and had no processor; 0 where the kernel does not count them."""
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
 def waits_in(pid: int) -> str:
     """The kernel function a process sleeps in; "" if unknown."""
     try:

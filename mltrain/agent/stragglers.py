@@ -33,6 +33,12 @@ class Work(NamedTuple):
     starved: float
 
 
+def work(step: int, seconds: dict[str, float], starved: float) -> list[float]:
+    """A Work as JSON. seconds: by phase, of the rank's account."""
+    other = seconds["callback"] + seconds["none"]
+    return [step, *(round(part, 4) for part in (seconds["compute"], seconds["data"], other, starved))]
+
+
 @dataclass(frozen=True, slots=True)
 class Slow:
     """rank is slow. seconds: what it needs a step before it meets the others; usual: the median of these. phase: in which of PHASES most of

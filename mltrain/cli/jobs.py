@@ -69,6 +69,8 @@ def _show(run: dict[str, Any]) -> None:
     print(f"directory {run['directory']}")
     if run.get("reason"):
         print(f"reason    {run['reason']}")
+    for slow in run.get("stragglers", []) if run["state"] == "running" else []:
+        print(f"slow      rank {slow['rank']} on {slow['host']}: {slow['ratio']} times as long as the others, {slow['phase']}")
     for words, lasted in api.time_spent(run):
         print(f"  {words:26} {lasted:>8}")
     for rank in run.get("ranks", []) if run["state"] == "running" else []:

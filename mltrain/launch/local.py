@@ -27,9 +27,11 @@ class Local:
     """Processes on this machine.
 
     workers: how many; None: one an accelerator, else one. nodes: 1. restarts: failures in a row without a new checkpoint before the run
-    is given up. hang_seconds: a worker silent for so long, and for ten steps, is restarted (None: 5; 0: never)."""
+    is given up. hang_seconds: a worker silent for so long, and for ten steps, is restarted (None: 5; 0: never).
+    straggler_seconds: a rank slower than the others for so long, and for 50 steps, is named (None: 25; 0: never)."""
 
-    def __init__(self, workers: int | None = None, nodes: int = 1, restarts: int = 16, hang_seconds: float | None = None) -> None:
+    def __init__(self, workers: int | None = None, nodes: int = 1, restarts: int = 16, hang_seconds: float | None = None,
+                 straggler_seconds: float | None = None) -> None:
         if nodes != 1:
             raise ConfigError(f"launcher.nodes={nodes}: the local launcher runs one machine", "several come with ssh and Slurm")
         if workers is not None and workers < 1:
@@ -38,13 +40,17 @@ class Local:
             raise ConfigError(f"launcher.restarts={restarts}: must not be negative", "0 never restarts")
         if hang_seconds is not None and not 0 <= hang_seconds < float("inf"):
             raise ConfigError(f"launcher.hang_seconds={hang_seconds:g}: not a number of seconds", "0 looks for no hangs")
+        if straggler_seconds is not None and not 0 <= straggler_seconds < float("inf"):
+            raise ConfigError(f"launcher.straggler_seconds={straggler_seconds:g}: not a number of seconds", "0 names nobody")
+        self.straggler_seconds = straggler_seconds
         self.workers, self.nodes, self.restarts, self.hang_seconds = workers, nodes, restarts, hang_seconds
 
     def command(self, job: JobSpec) -> list[str]:
         """The agent's command line."""
         workers = "auto" if self.workers is None else str(self.workers)
-        hang = [] if self.hang_seconds is None else ["--hang-seconds", str(self.hang_seconds)]
-        return [sys.executable, "-m", "mltrain", "agent", "--workers", workers, "--restarts", str(self.restarts), *hang,
+        limits = {"--hang-seconds": self.hang_seconds, "--straggler-seconds": self.straggler_seconds}
+        given = [word for name, value in limits.items() if value is not None for word in (name, str(value))]
+        return [sys.executable, "-m", "mltrain", "agent", "--workers", workers, "--restarts", str(self.restarts), *given,
                 "--run-dir", str(job.run), "--", *job.worker]
 
     def render(self, job: JobSpec) -> dict[str, str]:

@@ -4,6 +4,7 @@ if a port is given, on http://127.0.0.1:PORT/metrics. Never on another address: 
     mltrain_step mltrain_steps mltrain_loss mltrain_gradient_norm mltrain_learning_rate mltrain_samples_total mltrain_tokens_total
     mltrain_samples_per_second mltrain_tokens_per_second mltrain_step_seconds{phase="data"|"compute"} mltrain_memory_bytes
     mltrain_evaluation{name=...} mltrain_restarts_total mltrain_goodput_ratio mltrain_spent_seconds{class=...}
+    mltrain_straggler_ratio{rank=...,host=...,phase=...}
     mltrain_last_step_timestamp
 
 All carry run="ID". The alert that everybody wants: time() - mltrain_last_step_timestamp > 600.
@@ -102,6 +103,7 @@ class Prometheus:
             yield self._gauge("mltrain_goodput_ratio", "Share of the time that went into steps that count.", {"run": run}, goodput)
         if isinstance(spent := status.get("spent"), dict):
             yield self._spent(run, spent)
+        yield self._stragglers(run, status.get("stragglers"))
 
     def _gauge(self, name: str, text: str, labels: dict[str, str], value: float) -> Any:
         family = self._families.GaugeMetricFamily(name, text, labels=list(labels))
@@ -133,6 +135,13 @@ class Prometheus:
         for name in spent:
             if (value := _number(spent, name)) is not None:
                 family.add_metric([run, name], value)
+        return family
+
+    def _stragglers(self, run: str, slow: object) -> Any:
+        family = self._families.GaugeMetricFamily("mltrain_straggler_ratio", "Ranks that are slow now: their work by that of the others.",
+                                                  labels=["run", "rank", "host", "phase"])
+        for row in slow if isinstance(slow, list) else []:
+            family.add_metric([run, *(str(row[name]) for name in ("rank", "host", "phase"))], row["ratio"])
         return family
 
     def _status(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from mltrain.runs.logs import describe
 
 FIRST, LAST = 60, 240    # rows that are kept of a long ledger
 _SILENT = {"seq", "time", "event", "prev", "sha", "rank", "attempt"}
-BAD = ("failed", "save failed", "checkpoint damaged", "repaired", "step skipped", LOST)
+BAD = ("failed", "save failed", "checkpoint damaged", "repaired", "step skipped", LOST, "straggler")
 
 
 def events(rows: list[Row]) -> tuple[list[dict[str, Any]], int]:
@@ -57,6 +57,9 @@ def _text(row: Row) -> str:
         return "; ".join(f"{change['key']}: {change['from']} → {change['to']}" for change in row.get("changes", []))
     if event == LOST:
         return f"its agent was killed; last heard of at step {row.get('step')}"
+    if event == "straggler":
+        where = "" if row.get("phase") == "processor" else f" in phase {row.get('phase')}"
+        return f"rank {row.get('rank')} on {row.get('host')} needs {row.get('ratio')} times as long as the others{where}"
     if event == "resumed":
         return f"after step {row.get('step')}"
     return _rest(row)

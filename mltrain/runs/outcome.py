@@ -28,7 +28,7 @@ _MAYBE = (int, float, NoneType)
 _KINDS: dict[str, tuple[Any, object]] = {        # what readers rely on: kind, and what stands for an absent one
     "state": (str, ""), "step": (int, 0), "steps": ((int, NoneType), None), "samples": (int, 0), "tokens": (int, 0), "attempts": (int, 0),
     "loss": (_MAYBE, None), "started": (_MAYBE, None), "ended": (_MAYBE, None), "goodput": (_MAYBE, None),
-    "spent": (dict, {}), "account": (dict, {}), "host": (str, ""),
+    "spent": (dict, {}), "account": (dict, {}), "stragglers": (list, []), "host": (str, ""),
     "pid": (int, 0), "beat": (_MAYBE, 0), "ranks": (list, []), "code": ((int, NoneType), None), "reason": (str, ""),
 }
 

@@ -32,8 +32,8 @@ def told(project: Path, name: str) -> tuple[dict[str, Any], float]:
 
 
 def test_two_kills_in_one_run(project: Path) -> None:
-    """A worker, then the agent with all its workers; 0.1 s a step."""
-    with start("launch", "recipe=small", "name=killed", "steps=40", cwd=project, environment={"PACE": "0.1"}) as job:
+    """A worker, then the agent with all its workers; 0.06 s a step at least."""
+    with start("launch", "recipe=small", "name=killed", "steps=24", cwd=project, environment={"PACE": "0.06"}) as job:
         wait_for(lambda: step(run_of(project, "killed")) >= 6, 60, "six steps")
         kill(worker_pids(run_of(project, "killed"))[1])
         wait_for(lambda: len(worker_pids(run_of(project, "killed"))) == 2 and step(run_of(project, "killed")) >= 12, 60, "twelve steps")

@@ -43,3 +43,12 @@ def test_a_run_is_live_while_somebody_holds_it(tmp_path: Path) -> None:
 def test_cancelling_what_is_gone_does_nothing(tmp_path: Path) -> None:
     Local().cancel(tmp_path)
     assert Local().logs(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["hang_seconds", "straggler_seconds"])
+def test_seconds_are_checked_and_handed_on(name: str, tmp_path: Path) -> None:
+    command = Local(**{name: 7.5}).command(JobSpec(tmp_path))
+    assert command[command.index("--" + name.replace("_", "-")) + 1] == "7.5"
+    for wrong in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match=f"launcher.{name}="):
+            Local(**{name: wrong})
