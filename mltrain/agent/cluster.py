@@ -265,7 +265,8 @@ class Cluster:
         self._drop_up()
         say(f"{self.o.name}: the controller is lost ({'silent' if silent else 'its connection ended'}): the workers here are killed")
         dead = not silent and not answers(self._controller)
-        self._search.begin(self._controller, dead=dead, not_before=0.0 if dead else self._answered + SILENCE + MARGIN)
+        safe = 0.0 if dead else self._answered + SILENCE + MARGIN
+        self._search.begin(self._controller, dead=dead, silent=silent, not_before=safe)
         self._loop.after(0, self._seek)
 
     # ── seeking ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────

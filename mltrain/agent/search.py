@@ -42,10 +42,10 @@ class Search:
         self._give_up = time.monotonic() + options.join_seconds
         self._orphaned = 0.0                                   # since when we have lost the controller
 
-    def begin(self, lost: str = "", *, dead: bool = False, not_before: float = 0.0) -> None:
-        """lost: the controller that we had."""
+    def begin(self, lost: str = "", *, dead: bool = False, silent: bool = False, not_before: float = 0.0) -> None:
+        """lost: the controller that we had. Neither dead nor silent: only our connection to it broke, and it is asked first."""
         now = time.monotonic()
-        self.dead, self._silent = ({lost}, set()) if dead else (set(), {lost})
+        self.dead, self._silent = {lost} if dead else set(), {lost} if silent else set()
         self._to_dial, self.not_before, self._give_up = [], not_before, now + self.o.join_seconds
         self._orphaned = now if lost else 0.0
 
