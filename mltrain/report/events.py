@@ -7,12 +7,13 @@ from itertools import groupby
 from typing import Any
 
 from mltrain.runs.goodput import LOST
-from mltrain.runs.ledger import Row
+from mltrain.runs.ledger import ROLLED_BACK, Row
 from mltrain.runs.logs import describe
+from mltrain.runs.rollbacks import TRACED
 
 FIRST, LAST = 60, 240    # rows that are kept of a long ledger
 _SILENT = {"seq", "time", "event", "prev", "sha", "rank", "attempt"}
-BAD = ("failed", "save failed", "checkpoint damaged", "repaired", "step skipped", LOST, "straggler")
+BAD = ("failed", "save failed", "checkpoint damaged", "repaired", "step skipped", LOST, "straggler", "loss spike", TRACED)
 
 
 def events(rows: list[Row]) -> tuple[list[dict[str, Any]], int]:
@@ -31,7 +32,7 @@ def _events(rows: list[Row]) -> Iterator[dict[str, Any]]:
             continue
         for row in group:
             attempt = row.get("attempt", attempt) if row["event"] == "attempt started" else attempt
-            bad = row["event"] in BAD or "cause" in row
+            bad = row["event"] in BAD or "cause" in row or "why" in row
             yield {"time": row["time"], "attempt": attempt, "event": row["event"], "text": _text(row), "bad": bad}
 
 
@@ -60,6 +61,12 @@ def _text(row: Row) -> str:
     if event == "straggler":
         where = "" if row.get("phase") == "processor" else f" in phase {row.get('phase')}"
         return f"rank {row.get('rank')} on {row.get('host')} needs {row.get('ratio')} times as long as the others{where}"
+    if event == ROLLED_BACK:
+        return f"to step {row.get('step')}" + (f" or before: {row.get('text')}" if "why" in row else "")
+    if event in ("loss spike", "step skipped") and row.get("text"):
+        return f"step {row.get('step')}: {row['text']}"
+    if event == TRACED:
+        return f"at step {row.get('step')} the state of ranks {', '.join(map(str, row.get('ranks', [])))} had been wrong"
     if event == "resumed":
         return f"after step {row.get('step')}"
     return _rest(row)

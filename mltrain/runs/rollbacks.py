@@ -3,7 +3,8 @@
 A row "rolled back" of a worker:  step (checkpoints above it are off the branch), why ("numerics" or "corruption"), at (the step where
 it showed), text, and
     numerics      skipped: ranges of positions in the stream of samples that are left out from now on
-    corruption    ranks: whose state differed from their replicas'; certain: a majority said so; digests: else [[rank, shard, digest]]
+    corruption    ranks: whose state differed from their replicas'; certain: a majority said so; digests: else [[rank, shard, digest]];
+                  shards: how many there were
 A row "corruption traced" follows when the steps were made again: ranks: of those, the ones that had been wrong at that step.
 Rows of `mltrain resume --from` have a step alone.
 """

@@ -25,14 +25,15 @@ class Comparison:
 
     def agree(self, step: int, parts: Sequence[Part]) -> list[int] | None:
         """All are equal now. Was there no majority the last time that this step was made? Then: the ranks that had another state than all
-        have now. None: nothing was open, or it was on another number of shards."""
+        have now. None: nothing was open, or the state is cut otherwise now, so that nothing can be told."""
         self.agreed = step
         if not self._at(step) or self._open is None:
             return None
-        now, digests, self._open = {part.shard: part.digest for part in parts}, self._open["digests"], None
-        if any(shard not in now for _, shard, _ in digests):
+        before, self._open = self._open, None
+        now = {part.shard: part.digest for part in parts}
+        if len(parts) == 1 or len(now) != before["shards"]:
             return None
-        return [int(rank) for rank, shard, digest in digests if digest != now[shard]]
+        return [int(rank) for rank, shard, digest in before["digests"] if digest != now[shard]]
 
     def _at(self, step: int) -> bool:
         return self._open is not None and self._open["at"] == step

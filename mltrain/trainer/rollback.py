@@ -51,7 +51,8 @@ class Rollbacks:
         how = "differs from its replicas'" if certain else "should be the same and differs (the steps, made again, may tell which is wrong)"
         text = f"step {step}: the state of {_ranks(ranks)} {how}"
         digests = [] if certain else [[rank, *parts[rank]] for rank in ranks[:_MOST_DIGESTS]]
-        problem = self._announce(str, step=agreed, at=step, why=CORRUPTION, text=text, ranks=ranks, certain=certain, digests=digests)
+        problem = self._announce(str, step=agreed, at=step, why=CORRUPTION, text=text, ranks=ranks, certain=certain, digests=digests,
+                                 shards=len({part.shard for part in parts}))
         if problem:
             return TaskError(f"{text}; no roll-back: {problem}", f"what was saved up to step {agreed} is right")
         if Ranks.current().rank not in ranks:

@@ -49,6 +49,7 @@ def test_the_same_rank_again_is_unfit(project: Path) -> None:
     assert [row["ranks"] for row in rows(project, "again", "rolled back")] == [[2], [2]]
 
 
+@pytest.mark.full
 def test_uncompared_it_would_have_gone_unseen(project: Path, sound: str) -> None:
     """The control: the flip matters, and nothing else finds it."""
     mltrain(project, "launch", "recipe=guarded", "name=unseen", environment={"FLIP": "weight 1 10"})

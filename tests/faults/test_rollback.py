@@ -105,6 +105,7 @@ def test_all_is_killed_in_it_and_resumed_on_other_ranks(project: Path, undisturb
     assert state(project, name) == undisturbed
 
 
+@pytest.mark.full
 def test_two_spikes_give_up_their_own_samples(project: Path, undisturbed: str) -> None:
     """The second one is met at a step, whose samples now lie one batch further in the stream."""
     mltrain(project, "launch", *BACK[:3], "guard.back=2", poisoned(18, 24), "name=two")
@@ -124,6 +125,7 @@ def test_it_does_not_go_back_for_ever(project: Path) -> None:
     assert len(rows(project, "ever", "rolled back")) == 1
 
 
+@pytest.mark.full
 def test_the_control_the_guard_matters(project: Path, undisturbed: str) -> None:
     assert "FAULT" not in os.environ
     mltrain(project, "launch", "recipe=guarded", "name=control", poisoned(18))

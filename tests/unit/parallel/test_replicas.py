@@ -71,12 +71,18 @@ def test_a_majority_in_one_shard_is_not_one_in_another() -> None:
 
 
 def test_what_was_wrong_shows_when_the_step_is_made_again() -> None:
-    past = [{"event": "rolled back", "why": "corruption", "at": 12, "ranks": [0, 1], "digests": [[0, 0, 5], [1, 0, 6]]}]
+    past = [{"event": "rolled back", "why": "corruption", "at": 12, "ranks": [0, 1], "shards": 1, "digests": [[0, 0, 5], [1, 0, 6]]}]
     again = Comparison(5, past)
     assert [step for step in range(1, 16) if again.due(step, False)] == [5, 10, 12, 15]
     assert again.agree(10, [Part(0, 1), Part(0, 1)]) is None
     assert again.agree(12, [Part(0, 5), Part(0, 5)]) == [1]
     assert again.agree(12, [Part(0, 5), Part(0, 5)]) is None and not again.due(12, False)
+
+
+@pytest.mark.parametrize("parts_now", [[Part(0, 0)], [Part(0, 5), Part(1, 5)]])
+def test_on_other_ranks_nothing_shows(parts_now: list[Part]) -> None:
+    past = [{"event": "rolled back", "why": "corruption", "at": 12, "ranks": [0, 1], "shards": 1, "digests": [[0, 0, 5], [1, 0, 6]]}]
+    assert Comparison(5, past).agree(12, parts_now) is None
 
 
 def test_before_each_save_they_are_compared() -> None:
