@@ -29,6 +29,7 @@ EXAMPLES = """  mltrain agent --workers 2 -- python train.py --lr 0.1
   mltrain agent --nodes 2 --rendezvous host1:29400 --run-dir SHARED/mine --workers 8 -- python train.py
                                                             the same on each host; SHARED is a folder that all of them see
 exit code: 0 done, 75 stopped with state saved, 130 stopped by the user, else that of the worker that failed first (128 + N for signal N)"""
+RESTARTS = ("process", "inprocess")
 _INERT = "accepted and not needed"
 Make = Callable[[str, str, str], argparse.ArgumentParser]
 
@@ -38,7 +39,7 @@ class Options:
     """What one agent is to do. own: the command is a worker of mltrain's (it beats, and knows what exit code 75 means). hang_seconds: as
     in `silence.Limits.of`. name: of this machine, for people. nodes: wanted; min_nodes: will do; spares: how many may wait beside them
     (None: any number). rendezvous: where the first controller listens; None: this machine is alone. address: ours, if it is not that of
-    the interface that leads there."""
+    the interface that leads there. here: all nodes are on this machine."""
 
     command: Command
     workers: int
@@ -65,6 +66,8 @@ class Options:
     address: str = ""
     secret_file: Path | None = None
     join_seconds: float = DEFAULT_JOIN_SECONDS
+    here: bool = False
+    restart: str = RESTARTS[0]
 
 
 def parser(make: Make) -> argparse.ArgumentParser:
@@ -75,6 +78,8 @@ def parser(make: Make) -> argparse.ArgumentParser:
     p.add_argument("--nproc-per-node", "--nproc_per_node", dest="nproc", metavar="N", help="the same; also gpu, cpu, auto as in torchrun")
     p.add_argument("--restarts", "--max-restarts", "--max_restarts", dest="restarts", type=int, default=DEFAULT_RESTARTS, metavar="N",
                    help=f"restarts without a new saved step; each saved step gives them all back (default: {DEFAULT_RESTARTS})")
+    p.add_argument("--restart", choices=RESTARTS, default=RESTARTS[0],
+                   help="inprocess: ranks that did not fail keep their process (under mltrain's own trainer only; default: process)")
     p.add_argument("--run-dir", type=Path, metavar="DIR", help="write logs by rank, status.json and the ledger there")
     p.add_argument("--grace", "--shutdown-timeout", "--shutdown_timeout", dest="grace", type=float, default=DEFAULT_GRACE_SECONDS,
                    metavar="SECONDS", help=f"after SIGTERM or SIGINT: time for workers to save (default: {DEFAULT_GRACE_SECONDS:.0f})")
@@ -101,6 +106,8 @@ def parser(make: Make) -> argparse.ArgumentParser:
     p.add_argument("--spares", type=int, metavar="S", help="so many agents beyond N may wait to replace a lost node (default: any number)")
     p.add_argument("--rendezvous", "--rdzv-endpoint", "--rdzv_endpoint", dest="rendezvous", metavar="HOST:PORT",
                    help=f"where they meet: the agent that can listen there is the first controller (default port: {DEFAULT_PORT})")
+    p.add_argument("--here", action="store_true", help="run all N nodes (and S spares) on this machine, to try it: each with an address of "
+                   "the loopback interface")
     p.add_argument("--address", default="", help="this machine's own address (default: of the interface that leads to the rendezvous)")
     p.add_argument("--node-name", default="", help="this machine's name in messages (default: its host name)")
     p.add_argument("--secret-file", type=Path, metavar="FILE",
@@ -142,6 +149,9 @@ def parse(argv: list[str], make: Make) -> Options:
         raise UsageError("-r and -t need --log-dir DIR", "or use --run-dir DIR, which keeps every rank's output")
     run_id = values.rdzv_id or (run.name if run else str(uuid.uuid4()))
     own = is_own(argv_of_worker)
+    if values.restart == "inprocess" and not own:
+        raise ConfigError("--restart inprocess: only mltrain's own trainer can start anew in the same process",
+                          "leave it away: a fork of the template starts about as fast")
     return Options(
         as_command(argv_of_worker), _workers(values.workers, values.nproc), values.restarts, run, own=own,
         grace=values.grace, hang_seconds=values.hang_seconds,
@@ -149,7 +159,7 @@ def parse(argv: list[str], make: Make) -> Options:
         run_id=run_id, role=values.role, host=values.master_addr,
         port=values.master_port, redirect=redirect, tee=tee, parent=values.parent,
         folder=values.log_dir.absolute() / run_id if values.log_dir else None, name=values.node_name or socket.gethostname(),
-        **_several(values, own))
+        restart=values.restart, **_several(values, own))
 
 
 def _several(values: argparse.Namespace, own: bool) -> dict[str, Any]:
@@ -165,6 +175,8 @@ def _several(values: argparse.Namespace, own: bool) -> dict[str, Any]:
         if values.node_rank:
             raise ConfigError(f"--node-rank {values.node_rank} of one node", "--nodes N says how many there are")
         return {}
+    if values.here and values.run_dir is not None:
+        return {"nodes": nodes, "min_nodes": least, "spares": values.spares, "here": True}
     static = f"{values.master_addr}:{values.master_port or DEFAULT_MASTER_PORT}" if values.master_addr != "127.0.0.1" else None
     if not (where := values.rendezvous or static):
         raise ConfigError(f"--nodes {values.nodes}: where do they meet?", "--rendezvous HOST:PORT, HOST being one of them")

@@ -20,6 +20,7 @@ WORKER_MODULES = ["mltrain.trainer.trainer", "mltrain.checkpoint.checkpointer", 
 def agent(argv: list[str], parser: Callable[[str, str, str], argparse.ArgumentParser]) -> int:
     """Run a command on this machine's workers, with restarts. parser: makes the command line's parser. Returns the exit code of the run."""
     from mltrain.agent.agent import Agent, start_early
+    from mltrain.agent.here import Here
     from mltrain.agent.options import parse
     started = None
     if argv[:1] == ["--await-orders"]:
@@ -28,7 +29,8 @@ def agent(argv: list[str], parser: Callable[[str, str, str], argparse.ArgumentPa
         if (orders := receive(int(argv[1]))) is None:
             return 0
         argv = orders
-    return Agent(parse(argv, parser), WORKER_MODULES, started).run()
+    options = parse(argv, parser)
+    return Here(options, argv).run() if options.here else Agent(options, WORKER_MODULES, started).run()
 
 
 def launch(overrides: Sequence[str], detach: bool = False) -> int:

@@ -19,6 +19,7 @@ from mltrain.runs.atomic import FILE_MODE
 from mltrain.runs.layout import ledger_file
 from mltrain.runs.lease import is_live, read_lease
 
+_MOST_NODES = 64         # to try out on one machine
 _START_SECONDS = 60.0    # the longest a detached agent may take to hold its run
 _RELAYED = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
 
@@ -26,14 +27,22 @@ _RELAYED = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal
 class Local:
     """Processes on this machine.
 
-    workers: how many; None: one an accelerator, else one. nodes: 1. restarts: failures in a row without a new checkpoint before the run
-    is given up. hang_seconds: a worker silent for so long, and for ten steps, is restarted (None: 5; 0: never).
-    straggler_seconds: a rank slower than the others for so long, and for 50 steps, is named (None: 25; 0: never)."""
+    workers: how many a node; None: one an accelerator, else one. nodes: 1; more are tried out here, an agent and an address of the loopback
+    interface each. spares: further nodes that wait. min_nodes: so many will do when others are lost (None: 1). restarts: failures in a row
+    without a new checkpoint before the run is given up. hang_seconds: a worker silent for so long, and for ten steps, is restarted
+    (None: 5; 0: never).
+    straggler_seconds: a rank slower than the others for so long, and for 50 steps, is named (None: 25; 0: never).
+    restart: process, or inprocess: ranks that did not fail keep their process."""
 
     def __init__(self, workers: int | None = None, nodes: int = 1, restarts: int = 16, hang_seconds: float | None = None,
-                 straggler_seconds: float | None = None) -> None:
-        if nodes != 1:
-            raise ConfigError(f"launcher.nodes={nodes}: the local launcher runs one machine", "several come with ssh and Slurm")
+                 straggler_seconds: float | None = None, restart: str = "process", spares: int = 0,
+                 min_nodes: int | None = None) -> None:
+        if nodes < 1 or spares < 0 or nodes + spares > _MOST_NODES:
+            raise ConfigError(f"launcher.nodes={nodes}, launcher.spares={spares}: this is one machine",
+                              f"up to {_MOST_NODES} nodes can be tried on it; real ones come with ssh and Slurm")
+        if min_nodes is not None and not 1 <= min_nodes <= nodes:
+            raise ConfigError(f"launcher.min_nodes={min_nodes}: from 1 to launcher.nodes={nodes}", "leave it null for 1")
+        self.spares, self.min_nodes = spares, min_nodes
         if workers is not None and workers < 1:
             raise ConfigError(f"launcher.workers={workers}: at least one is needed", "leave it null for one an accelerator")
         if restarts < 0:
@@ -42,7 +51,9 @@ class Local:
             raise ConfigError(f"launcher.hang_seconds={hang_seconds:g}: not a number of seconds", "0 looks for no hangs")
         if straggler_seconds is not None and not 0 <= straggler_seconds < float("inf"):
             raise ConfigError(f"launcher.straggler_seconds={straggler_seconds:g}: not a number of seconds", "0 names nobody")
-        self.straggler_seconds = straggler_seconds
+        if restart not in ("process", "inprocess"):
+            raise ConfigError(f"launcher.restart={restart}: no kind of restart", "process or inprocess")
+        self.straggler_seconds, self.restart = straggler_seconds, restart
         self.workers, self.nodes, self.restarts, self.hang_seconds = workers, nodes, restarts, hang_seconds
 
     def command(self, job: JobSpec) -> list[str]:
@@ -50,8 +61,15 @@ class Local:
         workers = "auto" if self.workers is None else str(self.workers)
         limits = {"--hang-seconds": self.hang_seconds, "--straggler-seconds": self.straggler_seconds}
         given = [word for name, value in limits.items() if value is not None for word in (name, str(value))]
+        given += ["--restart", self.restart] if self.restart != "process" else []
+        if self._several:
+            given += ["--here", "--nodes", str(self.nodes), "--spares", str(self.spares), "--min-nodes", str(self.min_nodes or 1)]
         return [sys.executable, "-m", "mltrain", "agent", "--workers", workers, "--restarts", str(self.restarts), *given,
                 "--run-dir", str(job.run), "--", *job.worker]
+
+    @property
+    def _several(self) -> bool:
+        return self.nodes + self.spares > 1
 
     def render(self, job: JobSpec) -> dict[str, str]:
         lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(job.environment.items())]
@@ -100,7 +118,7 @@ class Local:
                     print(file.read(), end="", file=sys.stderr)
                 return code if code >= 0 else 128 - code
             holder = read_lease(job.run)
-            if holder and holder.pid == process.pid and is_live(job.run):
+            if holder and (self._several or holder.pid == process.pid) and is_live(job.run):
                 process.returncode = 0                         # it is on its own now: no warning when we leave first
                 return 0
             time.sleep(0.02)
@@ -109,7 +127,7 @@ class Local:
 
     def _start(self, job: JobSpec, command: list[str], out: int | None = None, log: Path | None = None) -> subprocess.Popen[bytes]:
         """The agent, in a session of its own: the one that waits already if there is one. out, log: where it prints, if not here."""
-        if job.early and (process := job.early.order(command[4:], job.environment, log)):
+        if job.early and not self._several and (process := job.early.order(command[4:], job.environment, log)):
             return process
         return subprocess.Popen(command, env={**os.environ, **job.environment}, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                                 start_new_session=True, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _RELAYED))

@@ -76,6 +76,27 @@ def test_what_this_machine_cannot_do_is_78(argv: list[str], monkeypatch: pytest.
         options(*argv, "--", "true")
 
 
+@pytest.mark.parametrize(("argv", "expected"), [
+    (["--nodes", "4", "--rendezvous", "h:1", "--run-dir", "r"], (4, 4, ("h", 1))),
+    (["--nnodes=2:4", "--rdzv-endpoint", "h", "--run-dir", "r"], (4, 2, ("h", 29400))),
+    (["--nnodes", "2", "--node-rank", "1", "--master-addr", "h", "--master-port", "7", "--run-dir", "r"], (2, 2, ("h", 7))),
+    (["--nodes", "4", "--min-nodes", "3", "--spares", "1", "--rendezvous", "h:1", "--run-dir", "r"], (4, 3, ("h", 1))),
+])
+def test_several_nodes(argv: list[str], expected: tuple[int, int, tuple[str, int]]) -> None:
+    got = options(*argv, "--", "true")
+    assert (got.nodes, got.min_nodes, got.rendezvous) == expected
+
+
+def test_ours_may_shrink_to_one_node() -> None:
+    worker = [sys.executable, "-m", "mltrain", "worker", "r"]
+    assert options("--nodes", "4", "--rendezvous", "h:1", "--run-dir", "r", "--", *worker).min_nodes == 1
+
+
+def test_several_nodes_need_a_shared_directory() -> None:
+    with pytest.raises(ConfigError, match="several nodes need a run directory that all of them share"):
+        options("--nodes", "2", "--rendezvous", "h:1", "--", "true")
+
+
 def test_workers_auto_is_one_without_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert accelerators() == 0

@@ -25,7 +25,8 @@ def test_the_number_of_workers_may_be_left_to_the_machine() -> None:
     assert "--workers auto " in Local().render(JobSpec(Path("r")))["launch.sh"]
 
 
-@pytest.mark.parametrize("arguments", [{"workers": 0}, {"workers": -1}, {"nodes": 2}, {"nodes": 0}, {"restarts": -1}])
+@pytest.mark.parametrize("arguments", [
+    {"workers": 0}, {"workers": -1}, {"nodes": 65}, {"nodes": 0}, {"spares": -1}, {"nodes": 2, "min_nodes": 3}, {"restarts": -1}])
 def test_impossible_numbers_are_refused(arguments: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=f"launcher.{next(iter(arguments))}="):
         Local(**arguments)
