@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import asdict
 from typing import Any
 
+from mltrain.agent.clouds import Notice
 from mltrain.agent.cluster import Cluster
 from mltrain.agent.controller import Controller, Message
 from mltrain.agent.crew import Crew
@@ -22,6 +24,7 @@ from mltrain.agent.journal import Journal, say
 from mltrain.agent.loop import Loop
 from mltrain.agent.members import Member
 from mltrain.agent.node import Node
+from mltrain.agent.notices import SIGNALS, Notices, of_signal
 from mltrain.agent.options import Options
 from mltrain.agent.output import Output, Plan
 from mltrain.agent.search import answers
@@ -32,7 +35,7 @@ from mltrain.agent.variables import interface_of
 from mltrain.errors import PREEMPTED, MltrainError, UsageError
 
 TICK_SECONDS = 1.0
-_STOPS = {signal.SIGTERM, signal.SIGHUP, signal.SIGINT}
+_STOPS = {*SIGNALS, signal.SIGINT}
 
 
 class Agent:
@@ -60,6 +63,7 @@ class Agent:
             if os.getppid() != self.o.parent:
                 return PREEMPTED
         self._loop.on_signals({*_STOPS, signal.SIGCHLD}, self._signalled)
+        Notices(self._loop, self._noticed).begin(self.o.grace)
         if (not self._cluster and not self._journal.open(self._shape())) or (self._cluster and self._journal.done()):
             say(f"{self.o.run_id} is done already: nothing to do")
             self._journal.release()
@@ -125,14 +129,24 @@ class Agent:
 
     def _signalled(self, number: signal.Signals) -> None:
         self._node.reap_orphans()
-        if number not in _STOPS or self.code is not None:
+        if number in SIGNALS:
+            self._noticed(of_signal(number))
+        elif number == signal.SIGINT:
+            self._ask(number, None)
+
+    def _noticed(self, notice: Notice) -> None:
+        self._ask(signal.SIGTERM, asdict(notice))
+
+    def _ask(self, number: signal.Signals, notice: Message | None) -> None:
+        """For the run's end, of the controller, wherever it is."""
+        if self.code is not None:
             return
         if self._controller:
-            self._controller.ask(number)
-        elif self._node.empty:                                 # a spare, or one that seeks: the run goes on without it
+            self._controller.ask(number, self.o.name, notice)
+        elif not self._node.empty:
+            self._report({"kind": "ask", "signal": int(number), "notice": notice})
+        elif notice is None or notice["final"]:                # a spare, or one that seeks: the run goes on without it
             self.leave(PREEMPTED)
-        else:
-            self._report({"kind": "ask", "signal": int(number)})
 
     def _tick(self) -> None:
         if self.o.run is None or self.code is not None:

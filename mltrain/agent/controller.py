@@ -17,10 +17,12 @@ from typing import Any, Protocol
 
 from mltrain.agent.attempt import Attempt
 from mltrain.agent.cause import End, pick
+from mltrain.agent.clouds import Notice
 from mltrain.agent.crew import SILENCE, Crew
 from mltrain.agent.journal import Journal, say
 from mltrain.agent.loop import Loop
 from mltrain.agent.members import Member
+from mltrain.agent.notices import seconds_to_leave
 from mltrain.agent.options import Options
 from mltrain.agent.pace import Pace
 from mltrain.agent.policy import Policy, Verdict
@@ -63,6 +65,7 @@ class Controller:
         self._pace = Pace(options, journal)
         self._ended = True                                     # the newest attempt's end is in the ledger
         self._stop: signal.Signals | None = None               # the signal that asked for the end
+        self._why, self._told = "", set[tuple[str, str]]()     # who is behind it; notices that have come
         self._stop_at, self._not_before, self._looks = 0.0, 0.0, 0
 
     @property
@@ -202,7 +205,7 @@ class Controller:
             fields = {key: value for key, value in message.items() if key not in ("kind", "attempt", "seq", "event")}
             self._journal.row(message["event"], node=member.name, **fields)
         elif kind == "ask":
-            self.ask(signal.Signals(message["signal"]))
+            self.ask(signal.Signals(message["signal"]), member.name, message.get("notice"))
         elif message.get("attempt") == self.attempt and node in self._now.nodes:
             self._of_attempt(member, message)
 
@@ -340,18 +343,39 @@ class Controller:
                 member.link.send("finish", self.attempt, code=code)
 
     # ── the end that was asked for ───────────────────────────────────────────────────────────────────────────────────────────────
-    def ask(self, number: signal.Signals) -> None:
-        """SIGTERM, SIGHUP: save and leave. SIGINT: the same; a second one: at once."""
-        now = time.monotonic()
+    def ask(self, number: signal.Signals, node: str = "", notice: Message | None = None) -> None:
+        """SIGTERM: save and leave. SIGINT: the same; a second one: at once. notice: why, the fields of a `Notice` that came to that node;
+        one that is not final asks for nothing."""
+        now, seconds = time.monotonic(), self.o.grace
+        if notice:
+            left = self._noticed(node, Notice(**notice))
+            if left is None:
+                return
+            seconds = left
         if self._stop is None:
             self._stop, self._stop_at = number, now
             if self._stage == "gathering":                     # nobody is there to save anything
                 self._finish(self._stopped(), None)
             elif not self._now.failing:
-                self._tell_running("leave", signal=int(number))
+                self._tell_running("leave", signal=int(number), seconds=seconds)
+        elif number == signal.SIGTERM and not self._now.failing:           # there may be less time now
+            self._tell_running("leave", signal=int(number), seconds=seconds)
         elif number == signal.SIGINT and now - self._stop_at > DOUBLE_SECONDS:
             self._stop = signal.SIGINT
             self._tell_running("stop")
+
+    def _noticed(self, node: str, notice: Notice) -> float | None:
+        """Said, and written down. Returns how many seconds it leaves; None if it asks for nothing, or has come before."""
+        if (notice.source, notice.text) in self._told:
+            return None
+        self._told.add((notice.source, notice.text))
+        seconds = seconds_to_leave(notice, self.o.grace)
+        left = {} if notice.seconds is None else {"seconds": round(notice.seconds, 1)}
+        self._journal.row("notice", node=node, source=notice.source, text=notice.text, final=notice.final, **left)
+        if notice.source != "signal":
+            self._why = self._why or (f" ({notice.source}: {notice.text})" if notice.final else "")
+            say(f"{notice.source}: {notice.text}" + (f"; {seconds:.0f} s to save and leave" if notice.final else ""))
+        return seconds if notice.final else None
 
     def _stopped(self) -> Verdict:
         """The code of a run that was told to stop: 130 by the user, 75 if workers said that they saved (or had nothing to save), else
@@ -364,8 +388,8 @@ class Controller:
             return Verdict(0, "stopped with state saved" if now.stopped_early else "done")
         nothing_done = self.o.own and now.trained <= 0
         if now.codes == {PREEMPTED} or nothing_done or not now.nodes:
-            return Verdict(PREEMPTED, "stopped with state saved")
-        return Verdict(128 + signal.SIGTERM, "stopped; no worker said that state was saved")
+            return Verdict(PREEMPTED, f"stopped with state saved{self._why}")
+        return Verdict(128 + signal.SIGTERM, f"stopped; no worker said that state was saved{self._why}")
 
     # ── the clock ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
     def tick(self) -> None:

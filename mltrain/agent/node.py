@@ -1,7 +1,8 @@
 """What an agent does for its own machine: starts its workers, watches them, ends them. It obeys orders of the controller, which may be
 in this process or on another machine, and reports to it; it decides nothing about the run.
 
-    orders    start {attempt, restarts, first, world, group, groups, master}    stop {attempt}    leave {attempt, signal}    finish {code}
+    orders    start {attempt, restarts, first, world, group, groups, master}    stop {attempt}    finish {code}
+              leave {attempt, signal, seconds}    exclude {attempt, rank}
     reports   failed {ends}      a worker failed; the others here are being killed
               stopped {...}      all workers of the attempt are gone, however they went
               row {event, ...}   a line for the ledger
@@ -74,7 +75,7 @@ class Node:
         elif order["kind"] == "stop":
             self.stop()
         elif order["kind"] == "leave":
-            self._leave(signal.Signals(order["signal"]))
+            self._leave(signal.Signals(order["signal"]), order.get("seconds", self.o.grace))
         elif order["kind"] == "exclude" and (worker := self._workers.running.get(order["rank"])):
             worker.page.order_exit(NodeUnfit.code)             # at its next beat, in whatever step it is
 
@@ -128,7 +129,7 @@ class Node:
             self._report({"kind": "failed", "attempt": self.attempt, "ends": self._genuine_ends()})
         elif not end.failed and end.code and self._leaving is None and not self._workers.empty:
             # it left in order (75, 130): the others must follow
-            self._loop.after(self.o.grace, self._kill_rest(self.attempt))
+            self._loop.after(self.o.grace, self._kill_rest(self.attempt, self.o.grace))
         if self._workers.empty and not self._concluding:
             self._concluding = True
             self._hangs.end()
@@ -190,19 +191,21 @@ class Node:
         else:
             self._workers.send(signal.SIGKILL)
 
-    def _leave(self, number: signal.Signals) -> None:
-        """Workers may save at a step boundary, then must be gone within the grace."""
-        if self._leaving is None and not self._failing and not self._concluding:
+    def _leave(self, number: signal.Signals, seconds: float) -> None:
+        """Workers may save at a step boundary, then must be gone within so many seconds; told again, perhaps sooner."""
+        if self._failing or self._concluding:
+            return
+        if self._leaving is None:
             self._leaving = number
-            self._hangs.end()                                  # from now on the grace is the limit
+            self._hangs.end()                                  # from now on the seconds are the limit
             self._workers.send(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
-            self._loop.after(self.o.grace, self._kill_rest(self.attempt))
+        self._loop.after(seconds, self._kill_rest(self.attempt, seconds))
 
-    def _kill_rest(self, attempt: int) -> Callable[[], None]:
+    def _kill_rest(self, attempt: int, seconds: float) -> Callable[[], None]:
         """An action for a timer: SIGKILL to whoever of this attempt has not left."""
         def kill() -> None:
             if self.attempt == attempt and not self._workers.empty:
-                say(f"attempt {attempt}: {len(self._workers.running)} workers did not leave within {self.o.grace:.0f} s: killed")
+                say(f"attempt {attempt}: {len(self._workers.running)} workers did not leave within {seconds:.0f} s: killed")
                 self._workers.send(signal.SIGKILL)
         return kill
 

@@ -29,6 +29,7 @@ VARIABLE = "MLTRAIN_METADATA"
 SIGNALS = {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 KUBERNETES_SECONDS = 30.0          # what a pod has between SIGTERM and SIGKILL unless its terminationGracePeriodSeconds says otherwise
 _MARGIN = 2.0                      # of what a notice leaves: for the ledger, and for who sends us the SIGKILL a little early
+_LEAST = 1.0                       # also of a machine that should be gone by now
 _RETRY, _LONGEST_RETRY = 5.0, 60.0
 _TOLD_AFTER = 3                    # unanswered looks
 
@@ -94,7 +95,7 @@ def of_signal(number: signal.Signals, environment: Mapping[str, str] = os.enviro
 
 def seconds_to_leave(notice: Notice, grace: float) -> float:
     """How long workers may take to save and leave."""
-    return grace if notice.seconds is None else min(grace, max(0.5 * notice.seconds, notice.seconds - _MARGIN))
+    return grace if notice.seconds is None else min(grace, max(_LEAST, notice.seconds - _MARGIN))
 
 
 def default_grace(usual: float, environment: Mapping[str, str] = os.environ) -> float:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mltrain.agent.notices import default_grace
 from mltrain.agent.output import parse_streams
 from mltrain.agent.workers import Command
 from mltrain.errors import ConfigError, MissingInput, UsageError
@@ -81,8 +82,9 @@ def parser(make: Make) -> argparse.ArgumentParser:
     p.add_argument("--restart", choices=RESTARTS, default=RESTARTS[0],
                    help="inprocess: ranks that did not fail keep their process (under mltrain's own trainer only; default: process)")
     p.add_argument("--run-dir", type=Path, metavar="DIR", help="write logs by rank, status.json and the ledger there")
-    p.add_argument("--grace", "--shutdown-timeout", "--shutdown_timeout", dest="grace", type=float, default=DEFAULT_GRACE_SECONDS,
-                   metavar="SECONDS", help=f"after SIGTERM or SIGINT: time for workers to save (default: {DEFAULT_GRACE_SECONDS:.0f})")
+    p.add_argument("--grace", "--shutdown-timeout", "--shutdown_timeout", dest="grace", type=float,
+                   default=default_grace(DEFAULT_GRACE_SECONDS), metavar="SECONDS",
+                   help=f"when told to stop: time for workers to save (default: {DEFAULT_GRACE_SECONDS:.0f}; in a pod of Kubernetes 28)")
     p.add_argument("--hang-seconds", type=float, metavar="SECONDS",
                    help="a worker silent for so long (and 10 times longer than a step) is named, its stack kept, and restarted; 0: never "
                         "(default: 5 under mltrain's own trainer, 300 without processor time for other scripts)")

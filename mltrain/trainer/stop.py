@@ -14,7 +14,8 @@ from mltrain.errors import DONE, INTERRUPTED, PREEMPTED, ConfigError
 
 WISHES = {0: "", 1: "time limit", 2: "preempted (SIGTERM)", 3: "stopped by the user (SIGINT)"}       # the greatest of all ranks counts
 CODES = {0: DONE, 1: PREEMPTED, 2: PREEMPTED, 3: INTERRUPTED}
-_SIGNALS = {signal.SIGTERM: 2, signal.SIGINT: 3}
+_SIGNALS = {signal.SIGTERM: 2, signal.SIGINT: 3, signal.SIGUSR1: 2, signal.SIGUSR2: 2}
+_OURS = (signal.SIGTERM, signal.SIGINT)              # whoever had them
 
 
 class Stop:
@@ -33,9 +34,11 @@ class Stop:
         return self.signalled
 
     def listen(self) -> None:
-        """SIGTERM and SIGINT become wishes (in the main thread; elsewhere signals cannot be had)."""
+        """SIGTERM and SIGINT become wishes (in the main thread; elsewhere signals cannot be had). Slurm's --signal goes to all processes of
+        a job: what would end this one, and nobody has taken, is a wish, too."""
         if threading.current_thread() is threading.main_thread():
-            self._old = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            mine = [number for number in _SIGNALS if number in _OURS or signal.getsignal(number) == signal.SIG_DFL]
+            self._old = {number: signal.signal(number, self._note) for number in mine}
 
     def restore(self) -> None:
         for number, handler in self._old.items():

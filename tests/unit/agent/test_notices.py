@@ -7,84 +7,24 @@ import threading
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from fake_cloud import ACTION, AWS, AZURE, EVENTS, GOOGLE, LIMIT, NAME, PREEMPTED, REBALANCE, Service, fake_cloud
 
 from mltrain.agent import clouds, notices
 from mltrain.agent.clouds import Notice
 from mltrain.agent.loop import Loop
 from mltrain.errors import ConfigError
 
-LIMIT = 20
-
-
-class Service(ThreadingHTTPServer):
-    """answers: path -> text; a path that is not there is a 404. needs: a header of every request but PUT."""
-
-    daemon_threads = True
-
-    def __init__(self, needs: tuple[str, str]) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers: dict[str, str] = {}
-        self.needs, self.asked, self.changed, self.etag = needs, [], threading.Event(), "1"
-        self.broken = False
-
-    @property
-    def base(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Service
-
-    def do_PUT(self) -> None:
-        good = self.path == "/latest/api/token" and self.headers["X-aws-ec2-metadata-token-ttl-seconds"]
-        self._say(200 if good else 400, "a-token")
-
-    def do_GET(self) -> None:
-        path, _, query = self.path.partition("?")
-        self.server.asked.append(self.path)
-        name, value = self.server.needs
-        if self.headers[name] != value:
-            self._say(401, "")
-        elif self.server.broken:
-            self._say(500, "")
-        elif path not in self.server.answers:
-            self._say(404, "")
-        else:
-            if "wait_for_change=true" in query and f"last_etag={self.server.etag}" in query:
-                self.server.changed.wait(LIMIT)
-            self._say(200, self.server.answers[path])
-
-    def _say(self, status: int, text: str) -> None:
-        self.send_response(status)
-        self.send_header("ETag", self.server.etag)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @pytest.fixture
 def service(request: pytest.FixtureRequest) -> Iterator[Service]:
-    server = Service(request.param)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield server
-    server.changed.set()
-    server.shutdown()
-    server.server_close()
+    with fake_cloud(request.param) as service:
+        yield service
 
 
-aws = pytest.mark.parametrize("service", [("X-aws-ec2-metadata-token", "a-token")], indirect=True)
-google = pytest.mark.parametrize("service", [("Metadata-Flavor", "Google")], indirect=True)
-azure = pytest.mark.parametrize("service", [("Metadata", "true")], indirect=True)
-ACTION, REBALANCE = "/latest/meta-data/spot/instance-action", "/latest/meta-data/events/recommendations/rebalance"
-PREEMPTED, EVENTS, NAME = "/computeMetadata/v1/instance/preempted", "/metadata/scheduledevents", "/metadata/instance/compute/name"
+aws, google, azure = (pytest.mark.parametrize("service", [needs], indirect=True) for needs in (AWS, GOOGLE, AZURE))
 
 
 def in_seconds(seconds: float) -> str:
@@ -231,7 +171,7 @@ def test_the_deadline_is_the_least_of_all() -> None:
     assert notices.of_signal(signal.SIGUSR1, job).seconds == pytest.approx(59.5, abs=10)
     assert notices.seconds_to_leave(Notice("AWS", "", 119), 120) == 117
     assert notices.seconds_to_leave(Notice("AWS", "", 119), 20) == 20
-    assert notices.seconds_to_leave(Notice("AWS", "", 1), 120) == 0.5
+    assert notices.seconds_to_leave(Notice("AWS", "", 0), 120) == 1
     assert notices.seconds_to_leave(Notice("signal", "SIGTERM"), 120) == 120
     assert notices.default_grace(120, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}) == 28 and notices.default_grace(120, {}) == 120
 

@@ -31,6 +31,21 @@ def test_a_signal_becomes_a_wish() -> None:
         stop.restore()
 
 
+def test_slurms_signals_are_wishes_where_nobody_else_has_them() -> None:
+    before = signal.signal(signal.SIGUSR2, lambda *_: None)        # a callback's own
+    stop = Stop()
+    stop.listen()
+    try:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert stop.wish() == 0
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert stop.wish() == 2
+    finally:
+        stop.restore()
+        signal.signal(signal.SIGUSR2, before)
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
 def test_asked_twice_it_stops_at_once() -> None:
     stop = Stop()
     stop.listen()
