@@ -5,7 +5,7 @@ import signal
 import time
 from typing import Any
 
-from mltrain.agent.cause import HUNG, End, lost_node
+from mltrain.agent.cause import HUNG, LOST, End, lost_node
 from mltrain.agent.members import Member
 from mltrain.runs.account import Account, with_detection
 
@@ -70,8 +70,10 @@ class Attempt:
         return [row for node in self.nodes.values() for row in node.ranks]
 
     def parts(self, cause: End | None = None) -> dict[str, float]:
-        """Where the attempt's time went, by its first node that knows. Silence that ended in a hang's verdict was the time to notice it."""
-        member = next((node for node in self.nodes.values() if node.parts), None)
-        if member is None:
+        """Where the attempt's time went, by its first node that told of the end, else that knows. Silence before a rank was found to hang,
+        or a node to be lost, was the time to notice it."""
+        known = sorted((node for node in self.nodes.values() if node.parts), key=lambda node: not node.silent[0])
+        if not known:
             return {}
-        return with_detection(Account(member.parts, member.silent)) if cause and cause.type == HUNG else member.parts
+        noticed = cause is not None and cause.type in (HUNG, LOST)
+        return with_detection(Account(known[0].parts, known[0].silent)) if noticed else known[0].parts

@@ -155,6 +155,8 @@ class Controller:
         else:
             self._looks += 1
             number, wait = self._looks, self._not_before - now
+            if wait <= 0:
+                self._journal.waiting(len(self.members))
             self._loop.after(wait if wait > 0 else LOOK_SECONDS, lambda: self.gather() if number == self._looks else None)
 
     def _begin(self, nodes: list[Member]) -> None:

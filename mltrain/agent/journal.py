@@ -15,7 +15,7 @@ from mltrain.agent.cause import End
 from mltrain.agent.policy import Verdict
 from mltrain.errors import StorageError
 from mltrain.runs import ledger
-from mltrain.runs.goodput import LOST, goodput, seconds, summary
+from mltrain.runs.goodput import LOST, WAITING, goodput, seconds, summary
 from mltrain.runs.layout import ledger_file, make_folder
 from mltrain.runs.lease import Lease
 from mltrain.runs.outcome import last_status, write_status
@@ -36,6 +36,7 @@ class Journal:
         self.run, self.attempt = run, 0
         self._status: dict[str, Any] = {}
         self._started, self._begun = 0.0, (-1, 0.0)
+        self._waits = -1                                       # the attempt after which a wait for nodes was written down
         self._held: list[tuple[float, str, dict[str, Any]]] = []           # rows that the disk has not taken yet, with their moments
         self._full = False
         if run is not None:
@@ -107,6 +108,12 @@ class Journal:
     def steps(self, steps: int) -> None:
         """How many steps the run is to make, as its workers have worked out."""
         self._status["steps"] = steps
+
+    def waiting(self, nodes: int) -> None:
+        """The next attempt waits for nodes, with so many there."""
+        if self._waits != self.attempt:
+            self._waits = self.attempt
+            self.row(WAITING, nodes=nodes)
 
     def stragglers(self, rows: list[dict[str, Any]]) -> None:
         """The ranks that hold the others up now."""

@@ -2,17 +2,31 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import small_project
+from hosts import PORT, events, hosts, nodes, possible
 from small_project import mltrain, status
 
-from mltrain.runs import ledger
-from mltrain.runs.goodput import CLASSES
+from mltrain.runs import goodput, ledger
 from mltrain.runs.layout import ledger_file
 from mltrain.testing.faults import agent_pid, kill, start, step, wait_for, worker_pids
+
+STEPS = """
+import os, time
+from mltrain.runs.pulse import Pulse
+pulse = Pulse.from_environment()
+for step in range(0 if os.environ["MLTRAIN_ATTEMPT"] == "1" else 20, 100):
+    pulse.beat("compute", step)
+    time.sleep(0.05)
+    if os.environ["MLTRAIN_ATTEMPT"] == "1" and step == 40:
+        pulse.phase("collective")               # the other rank does not come
+        time.sleep(1000)
+    pulse.beat("compute", step + 1)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +57,7 @@ def test_two_kills_in_one_run(project: Path) -> None:
     found, wall = told(project, "killed")
     spent = found["spent"]
     assert sum(spent.values()) == pytest.approx(wall, rel=0.01)
-    assert spent.get("unknown", 0.0) < 0.01 * wall and set(spent) <= set(CLASSES)
+    assert spent.get("unknown", 0.0) < 0.01 * wall and set(spent) <= set(goodput.CLASSES)
     assert {"kept", "redone", "restart", "first_step", "evaluation", "saving", "callbacks", "queued"} <= set(spent), spent
     assert found["goodput"] == pytest.approx(spent["kept"] / (wall - spent["queued"]), abs=0.01)
     last = [line for line in output.splitlines() if line][-1]
@@ -70,3 +84,25 @@ def test_a_hang_and_a_pause_have_classes_of_their_own(project: Path) -> None:
     spent = found["spent"]
     assert sum(spent.values()) == pytest.approx(wall, rel=0.01) and spent.get("unknown", 0.0) < 0.01 * wall
     assert 1.5 < spent["detection"] < 10 and spent["idle"] > 0.1, spent
+
+
+@pytest.mark.full
+@pytest.mark.skipif(bool(possible()), reason=possible())
+def test_a_lost_host_too(tmp_path: Path) -> None:
+    """Two of three hosts train; one loses its power and the spare takes its place; the time until that was noticed is detection."""
+    (tmp_path / "steps.py").write_text(STEPS)
+    run = tmp_path / "run"
+    with hosts(3) as there:
+        for host in there:
+            host.start(run, "--nodes", "2", "--rendezvous", f"{there[0].address}:{PORT}", "--", sys.executable, "steps.py", cwd=tmp_path)
+        wait_for(lambda: step(run) >= 20, 60, "twenty steps")
+        next(host for host in there if host.name == nodes(run)[1]).lose_power()
+        wait_for(lambda: len(nodes(run)) == 2 and len(events(run, "attempt started")) == 2, 60, "the spare")
+        for host in there:
+            if host.name in nodes(run) and host.agent:
+                assert host.agent.wait(120) == 0
+    rows = ledger.read(ledger_file(run))
+    spent = goodput.seconds(rows)
+    wall = rows[-1]["time"] - rows[0]["time"]
+    assert sum(spent.values()) == pytest.approx(wall, rel=0.01) and spent.get("unknown", 0.0) < 0.01 * wall, spent
+    assert 2 < spent["detection"] + spent["redone"] < 8 and spent["nodes"] > 0.1, spent
