@@ -100,7 +100,7 @@ def store(host: str, port: int, file: str) -> dict[str, list[str]]:
     client = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=datetime.timedelta(seconds=5))
     client.set("mallory", "was here")
     keys = [key.decode() if isinstance(key, bytes) else key for key in client.list_keys()]
-    for key in keys:
+    for key in {*keys, *(f"default_pg/0//cpu//0/{rank}" for rank in range(2))}:
         client.set(key, pickled_call(file).decode())
     return {"keys": keys}
 

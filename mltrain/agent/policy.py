@@ -2,7 +2,8 @@
 
     64 65 66 78     usage, data, configuration                    never restarted
     69              this node is unfit                            not restarted here (several nodes: the others go on)
-    70, exception   the script's own failure                      not before the first step, not when it cannot be imported, not twice
+    70, exception   the script's own failure                      not before the first step, not when it cannot be imported, not twice;
+                                                                  one while the ranks met: once more
     74              storage                                       restarted within the budget, but not to train the same steps a third
                                                                   time for a disk that takes none of them
     signals, …      a killed worker, a broken connection that
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mltrain.agent.cause import End
+from mltrain.runs.frames import MEETING
 
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 30.0
 _NEVER = {64: "wrong usage", 65: "damaged input", 66: "missing input", 69: "this node is unfit and there is no other",
@@ -55,7 +57,8 @@ class Policy:
             return Verdict(cause.exit_code, f"not restarted: {_NEVER[cause.code]}")
         if cause.cannot_import:
             return Verdict(70, "not restarted: the script cannot be imported")
-        if of_script and not self._stepped and (cause.step >= 0 or self.own):
+        met = cause.message.startswith(MEETING)                # perhaps no fault of the script: once more, but not the same twice
+        if of_script and not self._stepped and not met and (cause.step >= 0 or self.own):
             return Verdict(70, "not restarted: an exception before the first step comes back")
         if of_script and same:
             return Verdict(70, "not restarted: the same exception " + (f"at step {cause.step} again" if cause.step >= 0 else "twice"))

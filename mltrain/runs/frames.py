@@ -10,6 +10,7 @@ from types import TracebackType
 from mltrain.errors import MltrainError
 
 _LIBRARIES = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+MEETING = "while the ranks met: "
 _OTHERS = ("<", *(f"{folder}/" for folder in (Path(__file__).resolve().parents[1], *_LIBRARIES)))
 
 
@@ -20,6 +21,12 @@ def where(error: BaseException) -> str:
     theirs = [frame for frame in frames if not frame.filename.startswith(_OTHERS)]
     shown = theirs or ([] if isinstance(error, MltrainError) else frames)
     return f"{shown[-1].filename}:{shown[-1].lineno}" if shown else ""
+
+
+def meeting(error: BaseException) -> bool:
+    """Did it come while the process group was made? Then the network or somebody on it may be to blame, and not the script."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.name == "init_process_group" and "/torch/distributed/" in frame.filename for frame in frames)
 
 
 def near(place: str) -> str:

@@ -128,7 +128,8 @@ class Page:
         """The first exception stays: what follows it in a dying worker are its echoes."""
         if self.memory[RECORD_AT]:
             return
-        name, message, where = type(error).__name__[:100], redact(str(error).strip()), redact(frames.near(frames.where(error)))
+        name, where = type(error).__name__[:100], redact(frames.near(frames.where(error)))
+        message = frames.MEETING * frames.meeting(error) + redact(str(error).strip())
         text = json.dumps({"type": name, "message": message[:600], "where": where[-300:], "code": code}).encode()
         if len(text) >= STACK_AT - RECORD_AT:                  # escapes can blow a message up twelvefold
             text = json.dumps({"type": name, "message": message[:60], "where": where[-60:], "code": code}).encode()

@@ -47,8 +47,10 @@ ALONE = COUNTS.replace("MEET", "").replace("AGREE", "")
 TOGETHER = COUNTS.replace("MEET", """
 import datetime
 import torch, torch.distributed as dist
-with open("store", "w") as file: file.write(os.environ["MASTER_PORT"])
-dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=20))
+with open("store.part", "w") as file: file.write(os.environ["MASTER_PORT"])
+os.replace("store.part", "store")
+while not os.path.exists("go"): pulse.beat("load", 0); time.sleep(0.05)
+dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=10))
 def agree(number):
     least = torch.tensor(number)
     dist.all_reduce(least, dist.ReduceOp.MIN)
@@ -121,7 +123,7 @@ class Scene:
 
     def __init__(self, folder: Path, nodes: list, attackers_name: str, tap_address: str) -> None:
         self.folder, self.run, self.nodes, self._name = folder, folder / "run", nodes, attackers_name
-        self.tap_address = tap_address
+        self.apart, self.tap_address = bool(attackers_name), tap_address
 
     def begin(self, script: str, *words: str, dial: str = "") -> None:
         (self.folder / "script.py").write_text(script.replace("STEPS", str(STEPS)))
@@ -222,14 +224,17 @@ def listening(pid: int) -> dict[int, str]:
 def test_through_torchs_own_ports_no_code_runs_and_the_next_attempt_goes_on(tmp_path: Path):
     with scene(tmp_path) as s:
         s.begin(TOGETHER, "--hang-seconds", "10")
-        s.running()
-        ports = [{port: address for port, address in listening(node.agent.pid).items() if address == node.address} for node in s.nodes]
-        store = int((tmp_path / "store").read_text())
-        assert store in ports[0]
-        keys = s.attack("store", tmp_path / "pwned", port=store)["keys"]
+        wait_for((tmp_path / "store").exists, 120, "the first worker")
+        # Before the ranks have met, what others write in the store can end the attempt.
+        keys = s.attack("store", tmp_path / "pwned", port=int((tmp_path / "store").read_text()))["keys"]
         assert "mallory" in keys                               # it asks nobody: docs and SECURITY.md say so
-        for node in (0, 1):
-            others = sorted(set(ports[node]) - {PORT, store})
+        (tmp_path / "go").touch()
+        s.running()
+        for node, name in enumerate(s.nodes):
+            ports = listening(name.agent.pid)
+            if s.apart:                                        # agent, gloo, and the store where the controller is: on no other interface
+                assert set(ports.values()) == {name.address} and len(ports) == (3 if node == 0 else 2)
+            others = [port for port, address in ports.items() if address == name.address and port != PORT]
             s.attack("sockets", ",".join(map(str, others)), tmp_path / "pwned", node=node)
         s.ends_right()
         assert not (tmp_path / "pwned").exists()

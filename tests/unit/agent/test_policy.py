@@ -26,6 +26,13 @@ def test_a_broken_connection_may_come_back_an_exception_may_not() -> None:
     assert [policy.judge(one, 1.0).code for one in (broken, broken, bad, bad)] == [None, None, None, 70]
 
 
+def test_an_exception_while_the_ranks_met_is_tried_once_more() -> None:
+    """Somebody on the network may have written into torch's store."""
+    policy, met = Policy(16), end(1, 0, type="ValueError", message="while the ranks met: basic_string::_M_create")
+    assert [policy.judge(one, 1.0).code for one in (met, met)] == [None, 70]
+    assert Policy(16).judge(end(1, 0, type="ValueError", message="basic_string::_M_create"), 1.0).code == 70
+
+
 def test_the_first_restart_is_immediate_then_the_wait_doubles() -> None:
     policy = Policy(16)
     waits = [policy.judge(end(-9), 0.0).wait for _ in range(10)]

@@ -4,6 +4,7 @@ import math
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,16 @@ def test_reports_arrive_whole_and_in_order(page: Page, monkeypatch: pytest.Monke
         pulse.report("noted", text="x" * 100_000)
     ours.close()
     assert pulse.report("saved", step=2) is False
+
+
+def test_a_record_says_whether_the_ranks_were_just_meeting() -> None:
+    for file, begins in (("/env/torch/distributed/distributed_c10d.py", "while the ranks met: bad"), ("/home/me/train.py", "bad")):
+        there: dict[str, Callable[[], None]] = {}
+        exec(compile("def init_process_group(): raise ValueError('bad')", file, "exec"), there)
+        page = Page()
+        try:
+            there["init_process_group"]()
+        except ValueError as error:
+            page.write_record(error, 1)
+        assert page.record()["message"] == begins
+        page.close()
