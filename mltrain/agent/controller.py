@@ -17,19 +17,17 @@ from typing import Any, Protocol
 
 from mltrain.agent.attempt import Attempt
 from mltrain.agent.cause import End, pick
-from mltrain.agent.clouds import Notice
 from mltrain.agent.crew import SILENCE, Crew
+from mltrain.agent.ending import Ending
 from mltrain.agent.journal import Journal, say
 from mltrain.agent.loop import Loop
 from mltrain.agent.members import Member
-from mltrain.agent.notices import seconds_to_leave
 from mltrain.agent.options import Options
 from mltrain.agent.pace import Pace
 from mltrain.agent.policy import Policy, Verdict
 from mltrain.agent.shared import Claim
 from mltrain.errors import INTERRUPTED, PREEMPTED, NodeUnfit
 
-DOUBLE_SECONDS = 0.1     # two SIGINT closer together are one (`timeout -s INT` signals a process and its group)
 SCORE_EVERY = 10         # ticks
 LOOK_SECONDS = 0.1       # between two looks at who is there
 GROW_SECONDS = 3.0       # an attempt is not ended for more nodes before it has run so long
@@ -64,9 +62,8 @@ class Controller:
         self._now = Attempt()
         self._pace = Pace(options, journal)
         self._ended = True                                     # the newest attempt's end is in the ledger
-        self._stop: signal.Signals | None = None               # the signal that asked for the end
-        self._why, self._told = "", set[tuple[str, str]]()     # who is behind it; notices that have come
-        self._stop_at, self._not_before, self._looks = 0.0, 0.0, 0
+        self._ending = Ending(journal, options.grace, options.own)
+        self._not_before, self._looks = 0.0, 0
 
     @property
     def attempt(self) -> int:
@@ -224,7 +221,7 @@ class Controller:
             self._now.stopped(member, message)
             if not self._now.running:
                 self._conclude()
-            elif message["codes"] and not self._now.failing and self._stop is None:
+            elif message["codes"] and not self._now.failing and self._ending.number is None:
                 # they left in order (75, 130): those on other nodes must follow
                 self._loop.after(self.o.grace, self._stop_rest(self.attempt))
 
@@ -256,8 +253,8 @@ class Controller:
         """All are gone: what now?"""
         self._write()
         now = self._now
-        if self._stop is not None:
-            self._finish(self._stopped(), None)
+        if self._ending.number is not None:
+            self._finish(self._ending.verdict(self._now), None)
         elif now.left_to_grow and (now.codes or now.stopped_early):
             more = self.crew.nodes()
             self._end_attempt(None, 0, Verdict(None, f"going on with {len(more)} nodes"))
@@ -320,7 +317,7 @@ class Controller:
         self._end_attempt(cause, echoes, verdict)
         self._stage = "over"
         code = verdict.code or 0
-        if self._stop is None or code == 0:
+        if self._ending.number is None or code == 0:
             state, reason = _STATES.get(code, "failed"), cause.describe() if cause else verdict.reason
             state = "stopped" if state == "done" and self._now.stopped_early else state
         elif self._journal.cancelled():
@@ -346,52 +343,14 @@ class Controller:
 
     # ── the end that was asked for ───────────────────────────────────────────────────────────────────────────────────────────────
     def ask(self, number: signal.Signals, node: str = "", notice: Message | None = None) -> None:
-        """SIGTERM: save and leave. SIGINT: the same; a second one: at once. notice: why, the fields of a `Notice` that came to that node;
-        one that is not final asks for nothing."""
-        now, seconds = time.monotonic(), self.o.grace
-        if notice:
-            left = self._noticed(node, Notice(**notice))
-            if left is None:
-                return
-            seconds = left
-        if self._stop is None:
-            self._stop, self._stop_at = number, now
-            if self._stage == "gathering":                     # nobody is there to save anything
-                self._finish(self._stopped(), None)
-            elif not self._now.failing:
-                self._tell_running("leave", signal=int(number), seconds=seconds)
-        elif number == signal.SIGTERM and not self._now.failing:           # there may be less time now
-            self._tell_running("leave", signal=int(number), seconds=seconds)
-        elif number == signal.SIGINT and now - self._stop_at > DOUBLE_SECONDS:
-            self._stop = signal.SIGINT
-            self._tell_running("stop")
-
-    def _noticed(self, node: str, notice: Notice) -> float | None:
-        """Said, and written down. Returns how many seconds it leaves; None if it asks for nothing, or has come before."""
-        if (notice.source, notice.text) in self._told:
-            return None
-        self._told.add((notice.source, notice.text))
-        seconds = seconds_to_leave(notice, self.o.grace)
-        left = {} if notice.seconds is None else {"seconds": round(notice.seconds, 1)}
-        self._journal.row("notice", node=node, source=notice.source, text=notice.text, final=notice.final, **left)
-        if notice.source != "signal":
-            self._why = self._why or (f" ({notice.source}: {notice.text})" if notice.final else "")
-            say(f"{notice.source}: {notice.text}" + (f"; {seconds:.0f} s to save and leave" if notice.final else ""))
-        return seconds if notice.final else None
-
-    def _stopped(self) -> Verdict:
-        """The code of a run that was told to stop: 130 by the user, 75 if workers said that they saved (or had nothing to save), else
-        143."""
-        now = self._now
-        if self._stop == signal.SIGINT:
-            return Verdict(INTERRUPTED, "stopped by the user")
-        if not now.codes and not now.ends and now.nodes:
-            # the last step was done when the signal came
-            return Verdict(0, "stopped with state saved" if now.stopped_early else "done")
-        nothing_done = self.o.own and now.trained <= 0
-        if now.codes == {PREEMPTED} or nothing_done or not now.nodes:
-            return Verdict(PREEMPTED, f"stopped with state saved{self._why}")
-        return Verdict(128 + signal.SIGTERM, f"stopped; no worker said that state was saved{self._why}")
+        """As `Ending.ask`."""
+        first = self._ending.number is None
+        if (order := self._ending.ask(number, node, notice)) is None:
+            return
+        if first and self._stage == "gathering":               # nobody is there to save anything
+            self._finish(self._ending.verdict(self._now), None)
+        elif order["kind"] == "stop" or not self._now.failing:
+            self._tell_running(**order)
 
     # ── the clock ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
     def tick(self) -> None:
@@ -410,7 +369,7 @@ class Controller:
         """Nodes have come (back) with which the run could have more ranks: let it save and leave, and go on with them. A script of others
         may not save when told to leave: it is told when it has just saved."""
         now = self._now
-        if self._stage != "running" or now.failing or now.growing or self._stop is not None or self.o.nodes == 1:
+        if self._stage != "running" or now.failing or now.growing or self._ending.number is not None or self.o.nodes == 1:
             return
         if now.begun is None and self.o.own or time.monotonic() - now.started < GROW_SECONDS:
             return
