@@ -79,11 +79,10 @@ class Host:
         assert self.agent is not None
         self.agent.wait(10)
 
-    def slow(self, milliseconds: int) -> None:
-        """Every packet that leaves is late; 0: no more."""
+    def slow(self, milliseconds: int) -> bool:
+        """Every packet that leaves is late. False where the kernel cannot do that (netem)."""
         words = ["replace", "dev", "eth0", "root", "netem", "delay", f"{milliseconds}ms"]
-        words = words if milliseconds else ["del", "dev", "eth0", "root"]
-        subprocess.run(["ip", "netns", "exec", self.name, "tc", "qdisc", *words], check=True, capture_output=True)
+        return subprocess.run(["ip", "netns", "exec", self.name, "tc", "qdisc", *words], capture_output=True).returncode == 0
 
 
 @contextmanager
@@ -118,17 +117,20 @@ def events(run: Path, name: str) -> list[ledger.Row]:
     return [row for row in ledger.read(ledger_file(run)) if row["event"] == name]
 
 
-def training(run: Path, nodes: list[str]) -> bool:
-    """Has the newest attempt these nodes, and has each of its ranks done a step in it?"""
+def nodes(run: Path) -> list[str]:
+    """Of the newest attempt, in the order of their ranks."""
     started = events(run, "attempt started")
-    if not started or started[-1]["nodes"] != nodes and sorted(started[-1]["nodes"]) != sorted(nodes):
-        return False
-    ranks = last_status(run).get("ranks", [])
-    trained = [row for row in events(run, "training") if row.get("attempt") == started[-1]["attempt"]]
-    first = trained[0].get("first", 0) if trained else None
-    return first is not None and len(ranks) == started[-1]["workers"] and all(
-        rank["phase"] not in ("none", "load") and pid_lives(rank["pid"]) for rank in ranks)
+    return list(started[-1]["nodes"]) if started else []
 
 
-def await_training(run: Path, nodes: list[str], limit: float = 60.0) -> None:
-    wait_for(lambda: training(run, nodes), limit, f"training on {', '.join(nodes)}")
+def await_attempt(run: Path, attempt: int, limit: float = 90.0) -> list[str]:
+    """Until that attempt trains, with all its ranks. Returns its nodes."""
+    def trains() -> bool:
+        status = last_status(run)
+        ranks = status.get("ranks", [])
+        begun = any(row["attempt"] == attempt for row in events(run, "training"))
+        return begun and status["attempts"] == attempt and all(
+            rank["step"] > 0 and rank["phase"] not in ("none", "load") and pid_lives(rank["pid"]) for rank in ranks) and len(ranks) > 0
+
+    wait_for(trains, limit, f"attempt {attempt}")
+    return nodes(run)

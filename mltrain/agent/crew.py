@@ -5,7 +5,8 @@ Times hang together (seconds, all clocks run equally fast; derivation in docs/ag
                for so long
     MARGIN     how much later than meant a timer may fire and a SIGKILL take effect
     FENCE      SILENCE + MARGIN after a node was last heard, its workers are dead, whatever has become of it
-    MINORITY   how much longer a part with less than half of the last attempt's nodes waits: the greater part goes first
+    MINORITY   how much longer a part with less than half of the last attempt's nodes waits, or a controller that is left alone with half:
+               the greater part goes first
 """
 from __future__ import annotations
 
@@ -28,6 +29,7 @@ class Crew:
         self.members = {own.id: own}
         self.excluded: set[str] = set()
         self._own, self._most, self._least, self._fits, self._seconds = own.id, most, least, fits, seconds
+        self._heir = False                                     # of another controller, and no attempt begun yet
         self.last: list[str] = []                              # nodes of the newest attempt, in their order
         self._dead: set[str] = set()                           # of these, whose agents are known to be dead
         self._fenced: dict[str, float] = {}                    # when the workers of a lost node will be dead
@@ -56,7 +58,7 @@ class Crew:
 
     def succeed(self, nodes: list[str], dead: set[str], fenced: dict[str, float]) -> None:
         """Go on after another controller's attempt. fenced: when the workers of its nodes that may not come back are dead."""
-        self.last, self._dead, self._fenced = nodes, dead, fenced
+        self.last, self._dead, self._fenced, self._heir = nodes, dead, fenced, True
         self._patience = time.monotonic()
         self._wait(SILENT_SECONDS)
 
@@ -89,7 +91,9 @@ class Crew:
     def safe(self) -> float:
         """When workers of nodes that are lost are dead, and a greater part of the last nodes would have gone on."""
         gone = [id for id in self.last if id not in self.members and id not in self._dead]
-        minority = 2 * len([id for id in self.last if id in self.members]) < len([id for id in self.last if id not in self._dead])
+        there, half = len([id for id in self.last if id in self.members]), (len(self.last) - len(self._dead)) / 2
+        # of two halves an heir goes first: a controller that hears nobody at all is more likely the one that is cut off
+        minority = there < half or (there == half and len(self.members) == 1 and not self._heir)
         return max((self._fenced.get(id, 0.0) for id in gone), default=0.0) + (MINORITY if gone and minority else 0.0)
 
     def hopeless(self, now: float) -> bool:
@@ -97,7 +101,8 @@ class Crew:
         return now >= self._give_up and not self.nodes()
 
     def begin(self, nodes: list[Member]) -> None:
-        self.last, self._dead, self._fenced = [node.id for node in nodes], set(), {}
+        self.last, self._dead, self._fenced, self._patience = [node.id for node in nodes], set(), {}, 0.0
+        self._heir = False
 
     def larger(self, ranks: int) -> list[Member]:
         """Nodes that could run with more ranks than so many; [] if there are none."""
