@@ -25,6 +25,7 @@ install: .venv/installed        ## .venv with everything that training and the t
 
 # git: runs record the code they ran. g++ and the headers of Python: torch.compile builds kernels on the CPU. venv: Debian splits it off.
 # chromium: tests look at reports in it. zsh and fish: tests press Tab in them.
+# iproute2: tests make hosts of network namespaces.
 system:
 	@missing=(); \
 	command -v git >/dev/null || missing+=(git); \
@@ -32,6 +33,7 @@ system:
 	command -v chromium >/dev/null || missing+=(chromium); \
 	command -v zsh >/dev/null || missing+=(zsh); \
 	command -v fish >/dev/null || missing+=(fish); \
+	command -v ip >/dev/null || missing+=(iproute2); \
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv); \
 	$(PYTHON) -c 'import os, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))' 2>/dev/null || missing+=(python3-dev); \
 	if [ $${#missing[@]} -gt 0 ]; then \
