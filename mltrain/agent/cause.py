@@ -36,6 +36,7 @@ class End:
     where: str = ""
     stack: str = ""      # file within the run directory
     host: str = ""       # which node, where there are several
+    silent: float = 0.0  # seconds from its last sign of life until it was judged to hang
 
     @property
     def failed(self) -> bool:
@@ -52,7 +53,7 @@ class End:
 
     @property
     def is_echo(self) -> bool:
-        return bool(self.type) and bool(_ECHO.search(self.message))
+        return bool(self.type) and is_broken_connection(self.message)
 
     @property
     def exit_code(self) -> int:
@@ -88,6 +89,8 @@ class End:
         """For the ledger."""
         values = asdict(self)
         del values["moment"]
+        if not self.silent:
+            del values["silent"]
         return {"kind": self.kind, **{key: value for key, value in values.items() if value not in ("", None)}}
 
     def packed(self, now: float) -> dict[str, Any]:
@@ -123,6 +126,10 @@ class End:
 def lost_node(name: str, why: str, step: int) -> End:
     """The end of a whole node, as the controller sees it."""
     return End(-1, 0, -signal.SIGKILL, time.monotonic(), step=step, type=LOST, message=why, host=name)
+
+
+def is_broken_connection(message: str) -> bool:
+    return bool(_ECHO.search(message))
 
 
 def pick(ends: list[End]) -> tuple[End, int]:

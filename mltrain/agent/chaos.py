@@ -80,10 +80,7 @@ def disturb(run: Path, seed: int, kinds: Sequence[str], every: int, count: int |
 
 def _due(eye: Eye, run: Path, fault: Fault, at: int, checkpoints: Checkpoints | None) -> bool:
     """When it is; False if the run ends before."""
-    if not eye.wait(at):
-        return False
-    seen = harm.newest(checkpoints) if checkpoints else 0
-    return eye.wait(at, lambda: harm.wanting(fault.kind, _victim(eye, run, fault, random.Random(), checkpoints), seen))
+    return eye.wait(at, lambda: harm.wanting(fault.kind, _victim(eye, run, fault, random.Random(), checkpoints)))
 
 
 def _victim(eye: Eye, run: Path, fault: Fault, draw: random.Random, checkpoints: Checkpoints | None) -> Victim:

@@ -111,6 +111,10 @@ class Forks:
         else:
             control.close()
 
+    def adopt(self, pid: int, control: socket.socket) -> None:
+        """A worker that has come out of its attempt: the first to get an order."""
+        self._ahead.insert(0, (pid, control))
+
     def forget(self, key: str) -> None:
         """An order is not wanted any more: born is not called."""
         self.pending.pop(key, None)

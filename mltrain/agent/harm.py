@@ -4,7 +4,7 @@
     stop     SIGSTOP: a hang                          slow     a rank has about half of the time for four seconds
     disk     no room for checkpoints (`no_room.py`)   network  a rank's connections are shut (`sockets.py`)
     store    SIGKILL to the process that serves the attempt's store
-    corrupt  one bit of the newest checkpoint is turned, then SIGKILL to a rank, so that it is read
+    corrupt  one bit of the newest checkpoint is turned, and a rank killed, so that it is read; and the writers, so that it is the newest
 
 A process is held by a pidfd, and must be a child of the run's agent: no other is ever hit.
 """
@@ -26,12 +26,14 @@ from mltrain.errors import NodeUnfit, UsageError
 from mltrain.runs import ledger
 from mltrain.runs.layout import ledger_file
 from mltrain.runs.lease import is_live, read_lease
+from mltrain.runs.outcome import pid_lives
 from mltrain.runs.pulse import Page, page_of
 
 KINDS = ("kill", "stop", "exit", "slow", "disk", "network", "store", "corrupt")
 EXIT_CODES = (1, 3, 99)
 ENDS = ("kill", "stop", "exit", "network", "corrupt")          # what brings the next attempt about
 _SLOW_SECONDS, _SLICE_SECONDS, _FULL_SECONDS, _LOOK_SECONDS = 4.0, (0.02, 0.2), 12.0, 0.05
+_GONE_SECONDS = 0.5      # of a killed writer; not so long that the run sees a hang
 _WRITER = "mltrain.checkpoint.writer"
 Checkpoints = Callable[[], Sequence[Sequence[Path]]]           # the files of each whole one, oldest first
 
@@ -74,21 +76,13 @@ def check(kinds: Iterable[str], victim: Victim) -> None:
             raise UsageError("corrupt: this run has no checkpoints of ours in a folder", "leave corrupt out of --faults")
 
 
-def wanting(kind: str, victim: Victim, seen: int) -> bool:
-    """Must this fault wait? For a writer that can fail; for a checkpoint newer than the `seen` ones (so that no still newer one is on its
-    way), with another before it. """
+def wanting(kind: str, victim: Victim) -> bool:
+    """Must this fault wait? For a writer that can fail; for two checkpoints, so that one is left."""
     if kind == "disk" and victim.checkpoints is not None:
         return not is_small(victim.run) and not _writers(victim)
     if kind == "corrupt" and victim.checkpoints is not None:
-        return not seen < newest(victim.checkpoints) or len(victim.checkpoints()) < 2
+        return len(victim.checkpoints()) < 2
     return False
-
-
-def newest(checkpoints: Checkpoints) -> int:
-    """Of the newest one, when its files were written (ns); 0 without any."""
-    with suppress(IndexError, FileNotFoundError):
-        return checkpoints()[-1][0].stat().st_mtime_ns
-    return 0
 
 
 def make(kind: str, victim: Victim) -> str:
@@ -111,6 +105,8 @@ def make(kind: str, victim: Victim) -> str:
             _slow(pidfd, victim.draw)
             return who
         if kind == "corrupt":
+            signal.pidfd_send_signal(pidfd, signal.SIGSTOP)    # from here on nobody can save a newer one
+            _end_writers(victim)
             where = _turn_a_bit(victim)
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             return f"corrupt: {where}; killed rank {victim.rank} (pid {victim.pid})"
@@ -204,6 +200,17 @@ def _kill_store(victim: Victim) -> str:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             return f"store (pid {pid}) killed"
     return ""
+
+
+def _end_writers(victim: Victim) -> None:
+    """What is still on its way to the disk, or tried again, would be a newer checkpoint, and hide the damaged one."""
+    pids = _writers(victim)
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + _GONE_SECONDS
+    while any(map(pid_lives, pids)) and time.monotonic() < end:
+        time.sleep(0.001)
 
 
 def _turn_a_bit(victim: Victim) -> str:

@@ -48,7 +48,7 @@ class Node:
     def __init__(self, loop: Loop, forks: Forks, output: Output, options: Options, report: Callable[[Message], None]) -> None:
         self.o, self.attempt, self.interface = options, 0, ""
         self._loop, self._forks, self._report = loop, forks, report
-        self._workers = Workers(loop, forks, output, self._ended, self._reported)
+        self._workers = Workers(loop, forks, output, self._ended, self._reported, again=options.restart == "inprocess")
         self._hangs = Hangs(loop, self._workers, Limits.of(options.hang_seconds, options.own), options.run)
         self.stores = Stores(loop, forks)
         self._ends: list[End] = []
@@ -73,7 +73,7 @@ class Node:
         elif order["attempt"] != self.attempt:
             return                                             # about workers that are gone
         elif order["kind"] == "stop":
-            self.stop()
+            self._called_off()
         elif order["kind"] == "leave":
             self._leave(signal.Signals(order["signal"]), order.get("seconds", self.o.grace))
         elif order["kind"] == "exclude" and (worker := self._workers.running.get(order["rank"])):
@@ -141,7 +141,10 @@ class Node:
         self._ends += [*self._workers.dead_already(), *self._workers.exceptions()]
         self._genuine = len(self._ends)                        # those that follow are our own doing
         self._left = min((end.moment for end in self._ends if end.failed), default=time.monotonic())
-        self._workers.send(signal.SIGKILL)
+        if self.o.restart == "inprocess":
+            self._workers.call_back()
+        else:
+            self._workers.send(signal.SIGKILL)
 
     def _genuine_ends(self) -> list[Message]:
         now = time.monotonic()
@@ -183,6 +186,13 @@ class Node:
         begun, first = self._workers.begun(), next(iter(spent.values()), None)
         parts = running(first, self._began, now) if first and (first.last or self.o.own) else {}
         return {"ranks": ranks, "begun": [begun[0], now - begun[1]] if begun else None, "parts": parts}
+
+    def _called_off(self) -> None:
+        """A failure, here or elsewhere, has ended the attempt."""
+        if self.o.restart != "inprocess":
+            self.stop()
+        elif not self._failing and not self._concluding:       # else they have been called back already
+            self._tear_down()
 
     def stop(self) -> None:
         """SIGKILL to all, now."""

@@ -52,6 +52,13 @@ def cut(pid: int, pidfd: int) -> int:
     return count
 
 
+def shut_own() -> None:
+    """The same for this process, from a thread beside the one that waits on them."""
+    for fd in connected(os.getpid()):
+        with suppress(OSError), socket.socket(fileno=os.dup(fd)) as connection:            # closed meanwhile, or another file by now
+            connection.shutdown(socket.SHUT_RDWR)
+
+
 def _take(pidfd: int, fd: int) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     taken: int = libc.syscall(_PIDFD_GETFD, pidfd, fd, 0)

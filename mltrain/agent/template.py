@@ -31,6 +31,7 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
+from mltrain.agent.retreat import Retreat, close
 from mltrain.agent.tie import die_with_parent, tie_to
 from mltrain.errors import INTERRUPTED, MltrainError
 from mltrain.runs.pulse import PAGE_VARIABLE, REPORT_VARIABLE, Page
@@ -114,7 +115,8 @@ def serve_store(order: Order, fds: list[int]) -> None:
 def become_worker(order: Order, fds: list[int]) -> int:
     """In a fork: be as a fresh process would be, then run the script. fds: stdout, stderr, pulse page, report socket."""
     tie_to(order["agent"])
-    os.setsid()                                                # data-loader children share the group: one killpg ends all of them
+    if os.getsid(0) != os.getpid():                            # it is not in its second attempt
+        os.setsid()                                            # data-loader children share the group: one killpg ends all of them
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (fds[0], 1), (fds[1], 2)):
         os.dup2(source, target)
@@ -126,6 +128,25 @@ def become_worker(order: Order, fds: list[int]) -> int:
         sys.modules["numpy"].random.seed()
     _use_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
     return run_script(order["argv"], order["module"], Page(fds[2]))
+
+
+def work(order: Order, fds: list[int]) -> int:
+    """One attempt; more than one if the agent has sent a fifth descriptor for calling the worker back (`retreat.py`)."""
+    while True:
+        retreat = Retreat(fds[4]) if order.get("again") else None
+        try:
+            code = become_worker(order, fds)
+        except SystemExit as end:
+            if retreat is None or not isinstance(end.code, int):
+                raise
+            code = end.code
+        if retreat is None or not retreat.out(Page(fds[2])):
+            return code
+        following = retreat.next_order()
+        if following is None:
+            return code
+        close(fds)
+        order, fds = following
 
 
 def run_script(argv: list[str], module: bool, page: Page) -> int:
@@ -241,7 +262,7 @@ def main() -> int:
     if order["kind"] == "store":
         serve_store(order, fds)
         return 0
-    return become_worker(order, fds)
+    return work(order, fds)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ What a dead worker leaves (phase, step, exception) is read from its pulse page. 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ from mltrain.agent.journal import say
 from mltrain.agent.loop import Loop
 from mltrain.agent.output import Output
 from mltrain.agent.processes import memory_kills
+from mltrain.agent.retreat import LEAVE, OUT, OUT_SECONDS
 from mltrain.agent.undying import Undying
 from mltrain.runs.pulse import PAGE_VARIABLE, REPORT_VARIABLE, Beat, Page, Spent
 
@@ -55,6 +57,8 @@ class Worker:
     hang: str = ""                       # why it was ended as hung
     hung_at: Beat | None = None          # where it was then: a stopped one goes on for a moment to write its stack
     stack: str = ""                      # where its stack is kept
+    silent: float = 0.0                  # how long it had been then
+    control: socket.socket | None = None                       # by which it may be called back
 
     def send(self, number: signal.Signals) -> None:
         """To the process alone: its data loaders are its own affair. SIGKILL goes to the whole group."""
@@ -69,7 +73,9 @@ class Workers:
     """All workers of one attempt after another."""
 
     def __init__(self, loop: Loop, forks: Forks, output: Output, ended: Callable[[End], None],
-                 reported: Callable[[dict[str, Any]], None]) -> None:
+                 reported: Callable[[dict[str, Any]], None], again: bool = False) -> None:
+        """again: workers that did not fail are called back, to serve in the next attempt."""
+        self._again = again
         self._loop, self._forks, self._output, self._ended, self._reported = loop, forks, output, ended, reported
         self.running: dict[int, Worker] = {}
         self._last: dict[int, tuple[int, Beat]] = {}           # of the attempt's dead
@@ -96,6 +102,8 @@ class Workers:
         fds = [*streams, os.dup(worker.page.fd), theirs.detach()]
         if command.script and self._forks.wanted:
             worker.key = key = f"{attempt}/{rank}"
+            if self._again:
+                fds.append(self._line_to(worker))
 
             def born(pid: int, unsent: list[int]) -> None:
                 if unsent:
@@ -103,14 +111,15 @@ class Workers:
                 else:
                     self._born(worker, pid)
 
-            self._forks.order(key, fds, born, kind="worker", env=environment, argv=command.script, module=command.module)
+            self._forks.order(key, fds, born, kind="worker", env=environment, argv=command.script, module=command.module,
+                              again=self._again)
         else:
             self._spawn(worker, command, environment, fds)
 
     def _spawn(self, worker: Worker, command: Command, environment: dict[str, str], fds: list[int]) -> None:
         """A fresh process that dies with the agent: our own runner for a Python script (it notes the exception), else tie.py and the
         command."""
-        page, reports = fds[2], fds[3]
+        page, reports = fds[2], fds[3]                         # a fifth, for calling it back, is closed: it ends after its attempt
         environment = {**environment, PAGE_VARIABLE: str(page), REPORT_VARIABLE: str(reports)}
         if command.script:
             order = json.dumps({"agent": os.getpid(), "argv": command.script, "module": command.module})
@@ -131,16 +140,61 @@ class Workers:
         worker.pid, worker.pidfd = pid, os.pidfd_open(pid)     # our child and not yet waited for: the number cannot be another's
         self._loop.watch(worker.pidfd, lambda: self._exited(worker))
 
+    def _line_to(self, worker: Worker) -> int:
+        """The worker's end of a line by which it is called back."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        worker.control = ours
+        self._loop.watch(ours.fileno(), lambda: self._out(worker))
+        return theirs.detach()
+
+    def call_back(self) -> None:
+        """To all, in place of SIGKILL: come out of this attempt. Whoever cannot be called is killed, and whoever is not out in time."""
+        for worker in list(self.running.values()):
+            if worker.control is None or not worker.pid or worker.hang:
+                self._send(worker, signal.SIGKILL)
+                continue
+            try:
+                worker.control.send(LEAVE)
+            except OSError:                                    # it is dying
+                self.kill(worker)
+            else:
+                self._loop.after(OUT_SECONDS, functools.partial(self._too_late, worker))
+
+    def _too_late(self, worker: Worker) -> None:
+        if self.running.get(worker.rank) is worker:
+            self.kill(worker)
+
+    def _out(self, worker: Worker) -> None:
+        """It is out, or its end of the line is closed."""
+        assert worker.control is not None
+        self._loop.forget(worker.control.fileno())
+        try:
+            said = worker.control.recv(len(OUT))
+        except OSError:
+            said = b""
+        if said != OUT or worker.pidfd < 0:
+            worker.control.close()
+            worker.control = None
+            return
+        control, worker.control = worker.control, None
+        self._loop.forget(worker.pidfd)
+        os.close(worker.pidfd)
+        self._forks.adopt(worker.pid, control)
+        self._ended(self._gone(worker, -signal.SIGKILL))
+
     def send(self, number: signal.Signals) -> None:
         """To all. Whoever is not yet born will not be: it counts as ended by that signal."""
         for worker in list(self.running.values()):
-            if worker.pid and number == signal.SIGKILL:
-                self.kill(worker)
-            elif worker.pid:
-                worker.send(number)
-            else:
-                self._forks.forget(worker.key)
-                self._ended(self._gone(worker, -number))
+            self._send(worker, number)
+
+    def _send(self, worker: Worker, number: signal.Signals) -> None:
+        if worker.pid and number == signal.SIGKILL:
+            self.kill(worker)
+        elif worker.pid:
+            worker.send(number)
+        else:
+            self._forks.forget(worker.key)
+            self._ended(self._gone(worker, -number))
 
     def kill(self, worker: Worker) -> None:
         """SIGKILL. Should that not end it, it is left behind: nobody waits for it."""
@@ -222,6 +276,9 @@ class Workers:
         with contextlib.suppress(KeyError, ValueError):
             self._loop.forget(worker.reports.fileno())
         worker.reports.close()
+        if worker.control:
+            self._loop.forget(worker.control.fileno())
+            worker.control.close()
         self._output.close(worker.rank)
         del self.running[worker.rank]
         end = self._end(worker, code, message)
@@ -240,7 +297,7 @@ class Workers:
                 record = {"type": NO_MEMORY}
         trained = beat.step - begin[0] if begin else 0
         return End(worker.rank, worker.pid, code, record.get("moment", time.monotonic()), beat.phase, beat.step, trained,
-                   record.get("type", ""), record.get("message", message), record.get("where", ""), worker.stack)
+                   record.get("type", ""), record.get("message", message), record.get("where", ""), worker.stack, silent=worker.silent)
 
     def reap_orphans(self) -> None:
         """The agent adopts what dead workers leave (data loaders, stores). Not while a new worker's pid is still on its way."""

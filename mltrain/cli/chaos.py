@@ -20,7 +20,8 @@ Which faults, on which ranks and after how many steps follows from the seed.
            filled to the last byte; elsewhere the processes that write may not make a file grow (prlimit)
   network  all TCP connections of a rank are shut; needs the right to trace the process (root, or ptrace_scope=0)
   store    SIGKILL to the process that serves the attempt's store, where there is one
-  corrupt  a bit of the newest checkpoint is turned, and a rank killed, so that it is read"""
+  corrupt  a bit of the newest checkpoint is turned, and a rank killed, so that it is read; and the processes that
+           write checkpoints, so that it stays the newest"""
 
 
 def chaos(argv: list[str]) -> int:

@@ -47,7 +47,9 @@ def redact_data(value: object) -> object:
 
 def guard(stream: TextIO) -> None:
     """From now on what Python code writes to this stream is redacted. (What C code or a child process writes to its descriptor is not.)"""
-    write = stream.write
+    if hasattr(stream, "guarded"):                             # a worker's second attempt in one process
+        return
+    write, stream.guarded = stream.write, True                 # type: ignore[attr-defined]
     # Not a wrapper around it: others compare sys.stdout with what they kept, and ask it for its descriptor.
     setattr(stream, "write", lambda text: (write(redact(text)), len(text))[1])  # noqa: B010 mypy knows methods as constants
 

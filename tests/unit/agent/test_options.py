@@ -55,6 +55,12 @@ def test_a_script_that_is_not_there_is_66() -> None:
         options("--", sys.executable, "missing.py")
 
 
+def test_only_our_own_worker_can_start_anew_in_the_same_process() -> None:
+    assert options("--restart", "inprocess", "--", sys.executable, "-m", "mltrain", "worker", "RUN").restart == "inprocess"
+    with pytest.raises(ConfigError, match="only mltrain's own trainer"):
+        options("--restart", "inprocess", "train.py")
+
+
 def test_our_own_worker_is_known() -> None:
     assert options("--", sys.executable, "-m", "mltrain", "worker", "RUN").own
     assert not options("--", sys.executable, "-m", "mltrain", "status").own
