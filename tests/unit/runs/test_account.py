@@ -28,6 +28,12 @@ def test_silence_before_a_hang_was_seen_is_detection() -> None:
     assert (parts["detection"], parts["lost"]) == (5, 2 + 1)
 
 
+def test_a_first_rank_that_was_heard_since_had_waited_in_its_steps() -> None:
+    parts = with_detection(account(WORKED, 2.0, 50.1, 50.1, failed=True), silent=5.0)
+    assert parts["detection"] == 5 and sum(parts.values()) == pytest.approx(48.1) and "lost" not in parts
+    assert parts["steps"] == pytest.approx(18 + 2 + 1 + 0.1 - 5)
+
+
 def test_one_that_never_trained_only_started() -> None:
     assert account(Spent(), 2.0, 5.0, 6.0, failed=True).parts == {"starting": 3, "restart": 1}
 
