@@ -1,7 +1,6 @@
 """A worker that SIGKILL does not end: the run goes on without it."""
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
