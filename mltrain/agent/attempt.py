@@ -75,5 +75,6 @@ class Attempt:
         known = sorted((node for node in self.nodes.values() if node.parts), key=lambda node: not node.silent[0])
         if not known:
             return {}
-        noticed = cause is not None and cause.type in (HUNG, LOST)
-        return with_detection(Account(known[0].parts, known[0].silent)) if noticed else known[0].parts
+        if cause is None or cause.type not in (HUNG, LOST):
+            return known[0].parts
+        return with_detection(Account(known[0].parts, known[0].silent), cause.silent)

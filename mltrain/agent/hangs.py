@@ -114,4 +114,5 @@ class Hangs:
         worker, text = accused[rank]
         worker.hang = text if guilty else f"{text}; all ranks wait for one another, this one the longest"
         worker.hung_at, worker.stack = beats[rank], files.get(rank, "")
+        worker.silent = round(time.monotonic() - self._watched[rank].since, 3)
         self._workers.kill(worker)

@@ -55,11 +55,15 @@ def running(spent: Spent, started: float, now: float) -> dict[str, float]:
     return _rounded({**parts, part: parts.get(part, 0.0) + max(0.0, now - last)})
 
 
-def with_detection(made: Account) -> dict[str, float]:
-    """The parts of an attempt that somebody's silence ended: what nobody saw happen was the time until it was noticed."""
+def with_detection(made: Account, silent: float = 0.0) -> dict[str, float]:
+    """The parts of an attempt that somebody's silence ended: it was the time until that was noticed. silent: seconds of whom that was. The
+    first rank may have been heard since, when a stopped one was woken to write its stack: then it had waited in its steps."""
     part, seconds = made.silent
-    moved = min(seconds, made.parts.get(part, 0.0))
-    return _rounded({**made.parts, part: made.parts.get(part, 0.0) - moved, "detection": moved})
+    parts, left = dict(made.parts), max(seconds, silent)
+    for name in (part, "lost", "steps"):
+        moved = min(left, parts.get(name, 0.0))
+        parts[name], left = parts.get(name, 0.0) - moved, left - moved
+    return _rounded({**parts, "detection": max(seconds, silent) - left})
 
 
 def _last(spent: Spent, failed: bool) -> str:
