@@ -78,7 +78,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def calm(project: Path, steps: int = 100) -> str:
     """The digest of a run that nobody disturbs."""
     if not [*(project / "runs").glob(f"calm-{steps}-2*")]:
-        small_project.mltrain(project, "launch", "recipe=small", f"name=calm-{steps}", f"steps={steps}", "eval_every=0")
+        small_project.mltrain(project, "launch", "recipe=small", f"name=calm-{steps}", f"steps={steps}", "eval_every=0", limit=400)
     return small_project.digest(project, f"calm-{steps}")
 
 
