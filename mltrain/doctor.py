@@ -9,28 +9,20 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 
 from mltrain.assets import asset_dir
 from mltrain.errors import ConfigError, MltrainError, NodeUnfit
 from mltrain.extras import EXTRAS
+from mltrain.health import node, speed
+from mltrain.health.finding import Finding as Finding
+from mltrain.health.gpus import Gpus
 
 DISTRIBUTION = "mltrain-core"
 BASE = ("torch", "numpy", "hydra-core", "fsspec", "pyarrow", "safetensors", "msgspec", "rich", "jinja2", "xxhash")
 GIB = 2**30
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """name: what was looked at. state: ok, warn or bad. value: what is there. hint: what to do, if not ok. code: the exit code if bad."""
-
-    name: str
-    state: str
-    value: str
-    hint: str = ""
-    code: int = 0
 
 
 def examine() -> list[Finding]:
@@ -38,6 +30,17 @@ def examine() -> list[Finding]:
     looks: tuple[Callable[[], Iterable[Finding]], ...] = (
         _installation, _versions, _devices, _cores, _memory, _shared_memory, _disk, _programs, _extras, _recipes)
     return [finding for look in looks for finding in look()]
+
+
+def examine_node(against: Path | None = None) -> list[Finding]:
+    """Is this machine fit to train? What an agent looks at before each attempt, and how fast it is: five seconds. against: a folder that is
+    shared with other machines, whose measurements this one's are compared with. Raises StorageError (74) if it cannot be written."""
+    findings = node.look(None, 1, Gpus())
+    try:
+        measured = speed.measure()
+    except NodeUnfit as error:
+        return [*findings, Finding("speed", "bad", error.message, error.hint, error.code)]
+    return [*findings, *(speed.compare(measured, against) if against else speed.alone(measured))]
 
 
 def _installation() -> Iterable[Finding]:

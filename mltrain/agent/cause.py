@@ -13,7 +13,7 @@ _ECHO = re.compile(
     r"|application timeout caused pair closure|remote process exited|ncclRemoteError|recvvalue failed|timed out", re.IGNORECASE)
 _IMPORT_ERRORS = ("ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "TabError")
 GRACEFUL = (0, 75, 130)
-HUNG, NO_MEMORY, LOST = "Hang", "OutOfMemory", "NodeLost"      # types of what the agent finds out without an exception
+HUNG, NO_MEMORY, LOST, UNFIT = "Hang", "OutOfMemory", "NodeLost", "NodeUnfit"  # types of what the agent finds out without an exception
 _NO_NUMBER = re.compile(r"\b(loss|norm) -?(nan|inf)\b")
 _NO_ROOM = re.compile(r"no space left on device|file too large|disk quota exceeded", re.IGNORECASE)
 
@@ -46,6 +46,11 @@ class End:
     def is_exception(self) -> bool:
         """An exception of the script itself: Python's exit code 1 with a record, or our own 70."""
         return self.code == 70 or (self.code == 1 and bool(self.type))
+
+    @property
+    def is_unfit(self) -> bool:
+        """The agent itself has found the machine wanting (a second line of the message says what to do)."""
+        return self.type == UNFIT and not self.pid
 
     @property
     def cannot_import(self) -> bool:
@@ -109,6 +114,8 @@ class End:
         """rank 1 (pid 123) killed by SIGKILL at step 17, phase compute"""
         if self.type == LOST:
             return f"node {self.host} is lost: {self.message}"
+        if self.is_unfit:
+            return f"{self.host or 'this node'} is unfit: {self.message.splitlines()[0]}"
         who = f"rank {self.rank} (pid {self.pid}{f' on {self.host}' if self.host else ''})"
         place = f" at step {self.step}, phase {self.phase}" if self.step >= 0 else ""
         if self.type == HUNG:

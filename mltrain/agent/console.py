@@ -24,16 +24,21 @@ class Console:
             self._thread.start()
         try:
             if self._dropped:
-                self._queue.put_nowait(f"\n[{self._dropped} bytes were not shown here: this terminal is too slow]\n".encode())
+                self._queue.put_nowait(self._told())
                 self._dropped = 0
             self._queue.put_nowait(data)
         except queue.Full:
             self._dropped += len(data)
 
+    def _told(self) -> bytes:
+        return f"\n[{self._dropped} bytes were not shown here: this terminal is too slow]\n".encode()
+
     def close(self) -> None:
         """Wait for what is on its way, but not for ever."""
         if self._thread is not None:
             try:
+                if self._dropped:
+                    self._queue.put(self._told(), timeout=_LAST_SECONDS)
                 self._queue.put(None, timeout=_LAST_SECONDS)
             except queue.Full:
                 return

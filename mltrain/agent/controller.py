@@ -270,6 +270,8 @@ class Controller:
         verdict = self._without(cause) or self._policy.judge(cause, time.monotonic() - self._now.started)
         also = f" ({echoes} other{'s' * (echoes > 1)} failed with it)" if echoes else ""
         more = f"; more: {self._journal.command_for_more()}" if self.o.run and cause.rank >= 0 else ""
+        if cause.is_unfit:
+            more = "\n  " + cause.message.splitlines()[-1]
         say(f"attempt {self.attempt}: {cause.describe()}{also}; {verdict.reason}{more}")
         if verdict.code is not None:
             self._finish(verdict, cause, echoes)
@@ -287,7 +289,8 @@ class Controller:
         self.crew.exclude(id)
         if not self.crew.nodes():
             return None
-        self._journal.row("node excluded", node=self._now.nodes[id].name, reason=cause.message or f"exit code {cause.code}")
+        reason = cause.message.partition("\n")[0] or f"exit code {cause.code}"
+        self._journal.row("node excluded", node=self._now.nodes[id].name, reason=reason)
         member = self.members[id]
         if member.link:
             self._send_away(member, f"{member.name} is excluded: it is unfit")

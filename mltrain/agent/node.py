@@ -20,7 +20,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mltrain.agent.cause import End
+from mltrain.agent.cause import UNFIT, End
+from mltrain.agent.fitness import Fitness
 from mltrain.agent.forks import Forks
 from mltrain.agent.hangs import Hangs
 from mltrain.agent.journal import say
@@ -34,6 +35,7 @@ from mltrain.agent.stragglers import work
 from mltrain.agent.variables import Place, variables
 from mltrain.agent.workers import Workers
 from mltrain.errors import NodeUnfit
+from mltrain.health.finding import Finding
 from mltrain.runs.account import account, running
 
 WARM_SECONDS = 10.0      # when the template may take a processor away from workers that start: not before they have
@@ -50,6 +52,8 @@ class Node:
         self._loop, self._forks, self._report = loop, forks, report
         self._workers = Workers(loop, forks, output, self._ended, self._reported, again=options.restart == "inprocess")
         self._hangs = Hangs(loop, self._workers, Limits.of(options.hang_seconds, options.own), options.run)
+        self._fitness = Fitness(loop, options.run, options.workers, self._looked_at)
+        self._findings: set[Finding] = set()                   # that have been told
         self.stores = Stores(loop, forks)
         self._ends: list[End] = []
         self._genuine = 0                                      # how many of them we did not kill
@@ -93,6 +97,7 @@ class Node:
             names = variables(self.o, place, self.attempt, self._restarts, self.interface)
             self._workers.start(place.rank, self.o.command, {**os.environ, **names, **store(place.rank)}, self.attempt)
         self._hangs.begin(self.attempt)
+        self._fitness.begin(self.attempt)
         self._loop.after(AHEAD_SECONDS, self._fork_ahead(self.attempt))
 
     def start_template(self) -> None:
@@ -134,6 +139,20 @@ class Node:
             self._concluding = True
             self._hangs.end()
             self._loop.after(0, self._conclude)                # not from here: this may be in the middle of sending signals
+
+    def _looked_at(self, attempt: int, findings: list[Finding]) -> None:
+        """What is wrong with this machine: told once; what is bad ends the attempt, however well it runs."""
+        for each in [each for each in findings if each not in self._findings]:
+            self._findings.add(each)
+            self._reported({"event": "health", "node": self.o.name, "state": each.state, "name": each.name, "text": each.value})
+            if each.state != "bad":
+                say(f"{each.name}: {each.value}")
+        bad = next((each for each in findings if each.state == "bad"), None)
+        if bad and attempt == self.attempt and not self._failing and not self._concluding and self._leaving is None:
+            text = f"{bad.name}: {bad.value}\n{bad.hint}"
+            self._ends.append(End(min(self._workers.running), 0, NodeUnfit.code, time.monotonic(), type=UNFIT, message=text))
+            self._tear_down()
+            self._report({"kind": "failed", "attempt": self.attempt, "ends": self._genuine_ends()})
 
     def _tear_down(self) -> None:
         self._failing = True

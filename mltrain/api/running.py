@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
-    from mltrain.doctor import Finding
+    from mltrain.health.finding import Finding
 
 
 # What a worker of ours imports anyway: the template has it ready, so that a restart does not wait for it. None of these starts a thread.
@@ -71,10 +71,11 @@ def worker(run: str) -> int:
     return work(Path(run))
 
 
-def doctor() -> list[Finding]:
-    """What this machine and this installation have, and what is in a run's way."""
-    from mltrain.doctor import examine
-    return examine()
+def doctor(node: bool = False, against: Path | None = None) -> list[Finding]:
+    """What this machine and this installation have, and what is in a run's way. node: is the machine fit, and how fast; against: a folder
+    with what others measured."""
+    from mltrain.doctor import examine, examine_node
+    return examine_node(against) if node else examine()
 
 
 def redacted(text: str) -> str:
