@@ -14,7 +14,8 @@ _ECHO = re.compile(
 _IMPORT_ERRORS = ("ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "TabError")
 GRACEFUL = (0, 75, 130)
 HUNG, NO_MEMORY, LOST, UNFIT = "Hang", "OutOfMemory", "NodeLost", "NodeUnfit"  # types of what the agent finds out without an exception
-_NO_NUMBER = re.compile(r"\b(loss|norm) -?(nan|inf)\b")
+_NO_NUMBER = re.compile(r"\b(loss|norm) -?(nan|inf)\b|\bloss spike: ")
+_CORRUPT = re.compile(r"^step \d+: the state of ranks? \d")
 _NO_ROOM = re.compile(r"no space left on device|file too large|disk quota exceeded", re.IGNORECASE)
 
 
@@ -69,8 +70,8 @@ class End:
 
     @property
     def kind(self) -> str:
-        """The class of failure: hang, out of memory, numerics, import, network (a broken connection, and nobody died before it), storage,
-        exception, configuration, data, node, signal, exit."""
+        """The class of failure: hang, out of memory, numerics, corruption, import, network (a broken connection, nobody died before it),
+        storage, exception, configuration, data, node, signal, exit."""
         if self.type == HUNG:
             return "hang"
         if self.type == LOST:
@@ -82,6 +83,8 @@ class End:
         if self.is_exception:
             if self.type == "TaskError" and _NO_NUMBER.search(self.message):
                 return "numerics"
+            if self.type == "TaskError" and _CORRUPT.search(self.message):
+                return "corruption"
             return "network" if self.is_echo else "storage" if _NO_ROOM.search(self.message) else "exception"
         return {64: "configuration", 65: "data", 66: "data", 69: "node", 74: "storage", 78: "configuration"}.get(
             self.code, "signal" if self.code < 0 else "exit")

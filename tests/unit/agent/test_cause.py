@@ -61,6 +61,8 @@ def test_a_row_holds_what_is_known() -> None:
     (end(0, -9, type=HUNG), "hang"), (end(0, -9, type=NO_MEMORY), "out of memory"), (end(0, 70, type="OutOfMemoryError"), "out of memory"),
     (end(0, 1, type="ModuleNotFoundError"), "import"), (end(0, 1, type="ValueError"), "exception"), (end(0, 74), "storage"),
     (end(0, 70, type="TaskError", message="step 3: loss nan, gradient norm 0.1: no update was made"), "numerics"),
+    (end(0, 70, type="TaskError", message="step 18: loss spike: 93.1, 40.2 spreads above the last 16: back to step 12"), "numerics"),
+    (end(2, 70, type="TaskError", message="step 20: the state of rank 2 differs from its replicas'; back to step 10"), "corruption"),
     (end(0, 70, type="TaskError", message="the task has no parameter"), "exception"), (end(0, -9), "signal"), (end(0, 3), "exit")])
 def test_the_class_of_a_failure(one: End, kind: str) -> None:
     assert one.kind == kind
