@@ -152,6 +152,7 @@ class Node:
             text = f"{bad.name}: {bad.value}\n{bad.hint}"
             self._ends.append(End(min(self._workers.running), 0, NodeUnfit.code, time.monotonic(), type=UNFIT, message=text))
             self._tear_down()
+            self.stop()                                        # nobody keeps a process on such a machine
             self._report({"kind": "failed", "attempt": self.attempt, "ends": self._genuine_ends()})
 
     def _tear_down(self) -> None:

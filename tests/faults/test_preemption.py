@@ -86,6 +86,7 @@ def test_signals_are_notices(tmp_path: Path, number: signal.Signals, environment
     assert [row["source"] for row in rows(tmp_path)] == [source]
 
 
+@pytest.mark.full
 def test_slurms_end_of_time(tmp_path: Path) -> None:
     with toy(tmp_path, SLURM_JOB_ID="7", SLURM_JOB_END_TIME=str(int(time.time()) + 6)) as job:
         assert job.wait(60) == 75

@@ -19,8 +19,8 @@ from mltrain.testing.faults import Job, start
 
 SCRIPTS = Path(__file__).parent / "foreign"
 OURS, TORCHRUNS = ["--workers", "2", "--", sys.executable], ["--nproc-per-node=2", "--max-restarts=3"]
-NAMES = ["ddp.py", "with_accelerate.py", "with_lightning.py", "with_deepspeed.py"]
-LONG = [*NAMES, "with_transformers.py"]            # its imports take 4 s a process
+NAMES = ["with_accelerate.py", "with_lightning.py", "with_deepspeed.py"]
+LONG = [*NAMES, "with_transformers.py", "ddp.py"]  # imports of 4 s a process; and one that test_agent.py has likewise
 
 
 # What a script can see of how it was started, and in which order all is taken apart at its end.
