@@ -177,7 +177,7 @@ PROCESSES = {
 #   a run that begins, and fails in its worker; the last line is the agent's: which rank, why, and whether it is started again
 WORKERS = {
     "a task that refuses its arguments": ("task.how='refuses its arguments'", 78, "wrong.Task: width must be a multiple of 7"),
-    "a loss that raises": ("task.how=raises", 70, "KeyError: 'no such column: image' (PROJECT/wrong.py:17)"),
+    "a loss that raises": ("task.how=raises", 70, "KeyError: 'no such column: image' (wrong.py:17)"),
     "a loss that is a tensor": ("task.how='a tensor'", 70, "Task.loss returned a tensor of shape [], not a Loss | return Loss("),
     "a loss that is no number": ("task.how='not a number'", 70, "step 1: loss nan | lower optimizer.lr or set clip"),
     "a hook that raises": ("task.how='' +callback.own='{_target_: wrong.Hook}'", 70, "RuntimeError: the hook is broken"),
