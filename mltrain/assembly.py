@@ -54,7 +54,7 @@ def process_group() -> Iterator[None]:
     """Joins this attempt's group as the environment says; alone without one. One node meets through a file: no port is opened."""
     import torch
     import torch.distributed as dist
-    from torch.distributed import FileStore  # type: ignore[attr-defined]  # public, but torch lists no names
+    from torch.distributed import FileStore
 
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     if torch.accelerator.is_available():

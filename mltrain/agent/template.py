@@ -17,6 +17,7 @@ import ctypes
 import gc
 import importlib
 import importlib.util
+import io
 import json
 import os
 import pkgutil
@@ -153,7 +154,8 @@ def run_script(argv: list[str], module: bool, page: Page) -> int:
     """Run it as `python SCRIPT` or `python -m MODULE` would. An exception is noted in the page and printed. Returns the exit code, or
     raises SystemExit like any Python program."""
     for stream in (sys.stdout, sys.stderr):                    # a killed worker's last lines are the ones that matter
-        stream.reconfigure(line_buffering=True)                # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
     page.enable_stack()
     sys.argv = argv
     try:

@@ -27,8 +27,8 @@ def _loader() -> Any:
     base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     kept = {first: [rule for rule in rules if rule[0] not in (_FLOAT_TAG, _TIME_TAG)]
             for first, rules in base.yaml_implicit_resolvers.items()}
-    loader = type("Loader", (base,), {"yaml_implicit_resolvers": kept})
-    loader.add_implicit_resolver(_FLOAT_TAG, _FLOAT, list("-+0123456789."))      # type: ignore[attr-defined]
+    loader: Any = type("Loader", (base,), {"yaml_implicit_resolvers": kept})
+    loader.add_implicit_resolver(_FLOAT_TAG, _FLOAT, list("-+0123456789."))
     return loader
 
 

@@ -68,8 +68,8 @@ def layers(defaults: Mapping[str, tuple[Sequence[Any], str | None]], root: str, 
     with _store(defaults):
         try:
             # Hydra 1.3 asks for version_base; 1.4 warns about it.
-            version = {"version_base": "1.3"} if __version__.startswith("1.3.") else {}
-            with initialize(config_path=None, job_name="mltrain", **version):  # type: ignore[arg-type]
+            version: dict[str, Any] = {"version_base": "1.3"} if __version__.startswith("1.3.") else {}
+            with initialize(config_path=None, job_name="mltrain", **version):
                 loader = GlobalHydra.instance().config_loader()
                 found = loader.compute_defaults_list(root, list(choices), RunMode.RUN).defaults
         except (HydraException, OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:

@@ -77,7 +77,8 @@ def resolve(name: object, allowed: Allowed) -> Callable[..., Any]:
     if not allowed.names(home):
         why = f"it is {home}, which {module.__name__} only imports"
         raise ConfigError(f"_target_ {name} is not allowed: {why}", _how_to_allow(home, allowed))
-    return thing                                 # type: ignore[no-any-return]
+    found: Callable[..., Any] = thing
+    return found
 
 
 def _defined(thing: object) -> bool:

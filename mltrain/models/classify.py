@@ -29,4 +29,5 @@ class Classification(Task):
         return len(batch["label"])
 
     def _logits(self, batch: Batch) -> Tensor:
-        return self.model(batch["image"]).float()  # type: ignore[no-any-return]
+        logits: Tensor = self.model(batch["image"])
+        return logits.float()

@@ -39,7 +39,8 @@ class LanguageModeling(Task):
 
     def logits(self, tokens: Tensor) -> Tensor:
         """tokens: [B, T]. Returns float32 [B, vocabulary]: what comes next, for generation."""
-        return self.model(tokens, self._documents(tokens))[:, -1].float()  # type: ignore[no-any-return]
+        logits: Tensor = self.model(tokens, self._documents(tokens))
+        return logits[:, -1].float()
 
     def _documents(self, tokens: Tensor) -> Tensor | None:
         return None if self.separator is None else (tokens == self.separator).cumsum(1)

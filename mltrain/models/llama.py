@@ -38,7 +38,8 @@ def _whole(model: GPT, name: str) -> Rows:
 
 def config(model: GPT, separator: int | None, positions: int) -> dict[str, Any]:
     """config.json. separator: the token that begins each document, so it also ends the one before. positions: the longest sequence."""
-    attention: Attention = model.get_submodule("blocks.0.attention")  # type: ignore[assignment]  # torch knows a Module
+    attention = model.get_submodule("blocks.0.attention")
+    assert isinstance(attention, Attention)
     hidden = model.get_parameter("blocks.0.feed_forward.down.weight").shape[1]
     return {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": model.vocabulary,

@@ -36,7 +36,8 @@ class ViT(nn.Module):
         x = F.dropout(x, self.dropout, self.training)
         for block in self.blocks:
             x = block(x)
-        return self.head(self.norm(x).mean(1))  # type: ignore[no-any-return]
+        logits: Tensor = self.head(self.norm(x).mean(1))
+        return logits
 
 
 def cut(images: Tensor, patch: int) -> Tensor:

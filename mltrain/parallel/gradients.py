@@ -32,7 +32,7 @@ class GradientSum:
         for number, bucket in enumerate(self._buckets):
             for index in bucket.indices:
                 if not isinstance(parameters[index], DTensor):
-                    parameters[index].register_post_accumulate_grad_hook(self._arrived(number))  # type: ignore[no-untyped-call]
+                    parameters[index].register_post_accumulate_grad_hook(self._arrived(number))
 
     def begin(self) -> None:
         self._counter, self._left, self._last = Counter(), 0, False
@@ -42,7 +42,7 @@ class GradientSum:
     def backward(self, loss: Tensor, last: bool) -> None:
         """last: this micro-batch is the step's last one on this rank."""
         self._last = last and self._group is not None
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if self._last:
             self._leave(at_most=len(self._buckets))            # with what no backward has reached: zeros
         else:

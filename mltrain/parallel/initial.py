@@ -8,6 +8,7 @@ price of memory.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, TypeVar, cast
 
 import torch
 from torch import nn
@@ -15,16 +16,22 @@ from torch import nn
 from mltrain.parallel.names import canonical
 from mltrain.parallel.streams import seed_module
 
-Shard = Callable[[nn.Module], None]
+M = TypeVar("M", bound=nn.Module)
 
 
-def build(factory: Callable[[], nn.Module], seed: int) -> tuple[nn.Module, bool]:
+class _Resettable(Protocol):
+    def reset_parameters(self) -> None:
+        """Give the module's own weights their first values, from torch's generators."""
+
+
+def build(factory: Callable[[], M], seed: int) -> tuple[M, bool]:
     """Returns the task and whether its weights are still to be made (it is then on the meta device)."""
     try:
         with torch.device("meta"):
             task = factory()
         deferred = can_defer(task)
-    except (RuntimeError, NotImplementedError, TypeError, ValueError):    # its constructor computes with its weights: not deferrable
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        # Its constructor computes with weights that have no values here. A mistake of its own is not hidden: it comes again below.
         deferred = False
     if not deferred:
         seed_module(seed, "")
@@ -45,7 +52,7 @@ def materialise(module: nn.Module, names: dict[int, str], seed: int, device: tor
             part.to_empty(device=device, recurse=False)
             seed_module(seed, names[id(part)])
             with torch.no_grad():
-                part.reset_parameters()  # type: ignore[operator]  # can_defer has seen that it is there
+                cast(_Resettable, part).reset_parameters()     # can_defer has seen that it is there
 
 
 def module_names(task: nn.Module) -> dict[int, str]:

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed import HashStore  # type: ignore[attr-defined]  # public, but torch lists no names
+from torch.distributed import HashStore
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
@@ -59,7 +59,7 @@ class Native:
     def setup(self, task: Factory | Task, optimizer: OptimizerFactory, schedule: Schedule, micro_batches: int) -> Task:
         self.device = torch.accelerator.current_accelerator() or torch.device("cpu")
         self.world, self.rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
-        built, deferred = (task, False) if isinstance(task, nn.Module) else build(task, self.seed)
+        built, deferred = (task, False) if isinstance(task, Task) else build(task, self.seed)
         layout = pick(built, self.world) if self.layout == "auto" else self.layout
         self.mesh = meshes.solve(layout, self.world, self.replicate)
         self.shares = [meshes.share(self.mesh, rank, micro_batches) for rank in range(self.world)]
@@ -70,7 +70,7 @@ class Native:
         shards = self._groups()
         place(built, device=self.device, seed=self.seed, deferred=deferred, shards=shards, precision=self.precision, exact=self.exact,
               recompute=self.recompute, compile=self.compile)
-        self.task: Task = built  # type: ignore[assignment]  # fully_shard keeps the class and adds its own in front
+        self.task = built                                      # fully_shard keeps the class and adds its own in front
         self.parameters = {name: p for name, p in named_parameters(built).items() if p.requires_grad}
         self.frozen = {name: p for name, p in named_parameters(built).items() if not p.requires_grad}
         replicas = self.replica_group if self.mesh.replicas > 1 else None

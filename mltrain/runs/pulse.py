@@ -217,7 +217,8 @@ class Pulse:
 
     def _step_done(self, now: float) -> None:
         """Of the first step, which may have compiled, nothing counts in the phases."""
-        account, memory = self._account, self.page.memory  # type: ignore[union-attr]  # only called with a page
+        assert self.page is not None                           # beat() comes here with a page alone
+        account, memory = self._account, self.page.memory
         if account[_FIRST // 8]:
             memory[_STEPPED:_STEPPED + _SECONDS.size] = memory[_SPENT:_SPENT + _SECONDS.size]
         else:

@@ -47,9 +47,9 @@ def _collect(pipes: list[Connection], limit: float) -> list[Any]:
         if not ready:
             raise TimeoutError(f"ranks {sorted(set(range(len(pipes))) - set(results))} did not finish within {limit} s")
         for pipe in ready:
-            rank = pipes.index(pipe)  # type: ignore[arg-type]  # only pipes were given
+            rank = next(i for i, each in enumerate(pipes) if each is pipe)
             try:
-                failed, value = json.loads(pipe.recv_bytes())  # type: ignore[union-attr]
+                failed, value = json.loads(pipes[rank].recv_bytes())
             except EOFError:
                 raise RuntimeError(f"rank {rank} ended without a result") from None
             if failed:
@@ -61,7 +61,7 @@ def _collect(pipes: list[Connection], limit: float) -> list[Any]:
 def _child(rank: int, world: int, store: str, body: Callable[[int, int], Any], out: Connection) -> None:
     import torch
     import torch.distributed as dist
-    from torch.distributed import FileStore  # type: ignore[attr-defined]  # public, but torch lists no names
+    from torch.distributed import FileStore
 
     torch.set_num_threads(1)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mltrain.checkpoint.checkpointer import Checkpointer
 from mltrain.data.loader import Loader
@@ -57,7 +58,8 @@ class Moments:
 
     def restore(self) -> Progress:
         """Where the newest checkpoint left off, with weights, optimizer and callbacks as they were then; else the beginning."""
-        progress, plain = None, {}  # type: ignore[var-annotated]  # JSON
+        progress: Progress | None = None
+        plain: dict[str, Any] = {}                             # JSON, by name of what it belongs to
         if (checkpointer := self.checkpointer) is not None:            # also in an empty folder: it is where ranks agree on what is there
             self.pulse.beat("load", -1)
             progress = self.strategy.restore(lambda state: checkpointer.restore(state, plain))

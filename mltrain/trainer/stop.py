@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from types import FrameType
+from typing import Any
 
 from mltrain.errors import DONE, INTERRUPTED, PREEMPTED, ConfigError
 
@@ -25,7 +26,7 @@ class Stop:
         self.at = at
         self.deadline = None if seconds is None else time.monotonic() + seconds
         self.signalled = 0
-        self._old: dict[int, object] = {}
+        self._old: dict[int, Any] = {}
 
     def wish(self) -> int:
         """This rank's wish now: a key of WISHES."""
@@ -42,7 +43,7 @@ class Stop:
 
     def restore(self) -> None:
         for number, handler in self._old.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal gave
+            signal.signal(number, handler)
         self._old = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:

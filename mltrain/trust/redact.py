@@ -49,7 +49,8 @@ def guard(stream: TextIO) -> None:
     """From now on what Python code writes to this stream is redacted. (What C code or a child process writes to its descriptor is not.)"""
     if hasattr(stream, "guarded"):                             # a worker's second attempt in one process
         return
-    write, stream.guarded = stream.write, True                 # type: ignore[attr-defined]
+    write = stream.write
+    setattr(stream, "guarded", True)  # noqa: B010 a mark of ours on an object of another class
     # Not a wrapper around it: others compare sys.stdout with what they kept, and ask it for its descriptor.
     setattr(stream, "write", lambda text: (write(redact(text)), len(text))[1])  # noqa: B010 mypy knows methods as constants
 

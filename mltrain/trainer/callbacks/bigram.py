@@ -5,6 +5,7 @@ import math
 
 import torch
 
+from mltrain.data.dataset import Dataset
 from mltrain.data.source import Tokens
 from mltrain.progress import Progress
 from mltrain.task import StepResult
@@ -41,12 +42,12 @@ class Bigram(Callback):
         self.bits = state.get("bits", math.nan)
 
     @staticmethod
-    def _count(dataset: object, vocabulary: int, samples: int | None) -> torch.Tensor:
+    def _count(dataset: Dataset, vocabulary: int, samples: int | None) -> torch.Tensor:
         """Pairs (token, next token): float64 [vocabulary, vocabulary]."""
-        length = len(dataset)  # type: ignore[arg-type]
+        length = len(dataset)
         counts = torch.zeros(vocabulary * vocabulary, dtype=torch.int64)
         last = length if samples is None else min(samples, length)
         for start in range(0, last, CHUNK):
-            tokens = dataset.fetch(torch.arange(start, min(start + CHUNK, last)).numpy())["tokens"].to(torch.int64)  # type: ignore[attr-defined]
+            tokens = dataset.fetch(torch.arange(start, min(start + CHUNK, last)).numpy())["tokens"].to(torch.int64)
             counts += torch.bincount((tokens[:, :-1] * vocabulary + tokens[:, 1:]).flatten(), minlength=vocabulary * vocabulary)
         return counts.view(vocabulary, vocabulary).double()
