@@ -64,7 +64,7 @@ docs: install                   ## every code block of README.md and docs/ is ru
 	$(PYTEST) tests/integration/test_docs.py
 
 bench: install                  ## one table a question, to be pasted into benchmarks/RESULTS.md
-	@for script in $$(ls benchmarks/*.py | grep -v /harness.py); do $(BIN)/python "$$script" || exit 1; done
+	@for script in $$(ls benchmarks/*.py | grep -Ev "/(harness|turns)\.py"); do $(BIN)/python "$$script" || exit 1; done
 
 numerics: install               ## literal digests: has a change of the code changed a bit of the weights?
 	$(PYTEST) tests/golden

@@ -24,7 +24,7 @@ from typing import Any
 
 from harness import machine
 
-from mltrain.agent.link import Link, Message, Seal
+from mltrain.agent.hosts.link import Link, Message, Seal
 from mltrain.agent.loop import Loop
 from mltrain.trust.run_secret import make_secret, read_secret
 

@@ -36,7 +36,7 @@ micro_batch: 8
 def peer(script: str) -> float:
     """Seconds."""
     folder = tempfile.mkdtemp(prefix="bench-")
-    environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "BENCH_FOLDER": folder}
+    environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "BENCH_FOLDER": folder, "BENCH_STEPS": "1"}
     began = time.time()
     command = [sys.executable, "-W", "ignore", str(HERE / "peers" / f"{script}.py")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=folder)

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterable
 
-from mltrain.agent.link import Seal
+from mltrain.agent.hosts.link import Seal
 
 PAYLOADS = {
     "noise": os.urandom(300) + b"\n",

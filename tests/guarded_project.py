@@ -9,7 +9,10 @@ from pathlib import Path
 
 import small_project
 
+from mltrain.checkpoint.catalog import digest
 from mltrain.data.order import SampleOrder
+from mltrain.runs import ledger
+from mltrain.runs.layout import ledger_file
 
 SAMPLES, GLOBAL_BATCH = 640, 16
 RECIPE = f"""
@@ -104,3 +107,19 @@ def poisoned(*steps: int) -> str:
     """The override that poisons one sample of each of these steps."""
     ids = [int(SampleOrder(SAMPLES).ids(at := (step - 1) * GLOBAL_BATCH + 3, at + 1)[0]) for step in steps]
     return f"task.poison={ids}".replace(" ", "")
+
+
+def run_of(project: Path, name: str) -> Path:
+    """The newest run of this name."""
+    return max((project / "runs").glob(f"{name}-2*"))
+
+
+def rows(project: Path, name: str, event: str) -> list[ledger.Row]:
+    return [row for row in ledger.read(ledger_file(run_of(project, name))) if row["event"] == event]
+
+
+def state(project: Path, name: str) -> str:
+    """Step and digest of the newest checkpoint."""
+    run = run_of(project, name)
+    found = digest(str(run / "checkpoints"), retired=ledger.retired(ledger_file(run)))
+    return f"{found['step']} {found['digest']}"

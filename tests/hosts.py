@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import slow_wire
+
 from mltrain.runs import ledger
 from mltrain.runs.layout import ledger_file
 from mltrain.runs.outcome import last_status, pid_lives
@@ -79,25 +81,35 @@ class Host:
         assert self.agent is not None
         self.agent.wait(10)
 
-    def slow(self, milliseconds: int) -> bool:
-        """Every packet that leaves is late. False where the kernel cannot do that (netem)."""
-        words = ["replace", "dev", "eth0", "root", "netem", "delay", f"{milliseconds}ms"]
-        return subprocess.run(["ip", "netns", "exec", self.name, "tc", "qdisc", *words], capture_output=True).returncode == 0
+
+def _slow_wire(host: Host, delay: float) -> subprocess.Popen[bytes]:
+    """From the bridge to the host, in place of a veth."""
+    cards = [slow_wire.card(f"v{host.name}"), slow_wire.card(f"e{host.name}")]
+    _ip("link", "set", f"e{host.name}", "netns", host.name, "name", "eth0")
+    try:
+        return subprocess.Popen([sys.executable, slow_wire.__file__, *map(str, cards), str(delay)], pass_fds=cards)
+    finally:
+        for fd in cards:
+            os.close(fd)
 
 
 @contextmanager
-def hosts(count: int) -> Iterator[list[Host]]:
-    """So many, up and connected; at the end all their processes are gone."""
+def hosts(count: int, delay: float = 0.0) -> Iterator[list[Host]]:
+    """So many, up and connected; at the end all their processes are gone. delay: of every packet on its way to or from a host, seconds."""
     tag = secrets.token_hex(2)
     bridge, net = f"mltbr{tag}", f"10.{100 + secrets.randbelow(100)}.{secrets.randbelow(250)}"
     made = [Host(f"h{tag}{number}", f"{net}.{number}") for number in range(1, count + 1)]
+    wires: list[subprocess.Popen[bytes]] = []
     try:
         _ip("link", "add", bridge, "type", "bridge")
         _ip("addr", "add", f"{net}.254/24", "dev", bridge)
         _ip("link", "set", bridge, "up")
         for host in made:
             _ip("netns", "add", host.name)
-            _ip("link", "add", f"v{host.name}", "type", "veth", "peer", "name", "eth0", "netns", host.name)
+            if delay:
+                wires.append(_slow_wire(host, delay))
+            else:
+                _ip("link", "add", f"v{host.name}", "type", "veth", "peer", "name", "eth0", "netns", host.name)
             _ip("link", "set", f"v{host.name}", "master", bridge, "up")
             _ip("-n", host.name, "link", "set", "lo", "up")
             _ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", "eth0")
@@ -110,6 +122,9 @@ def hosts(count: int) -> Iterator[list[Host]]:
             if host.agent:
                 host.agent.wait(10)
             subprocess.run(["ip", "netns", "del", host.name], capture_output=True)
+        for wire in wires:
+            wire.kill()
+            wire.wait(10)
         subprocess.run(["ip", "link", "del", bridge], capture_output=True)
 
 

@@ -17,4 +17,4 @@ for step in range(STEPS):
     engine.backward(loss(engine, data[step % len(data)]))
     engine.step()
     clock.tick()
-clock.report(net)
+clock.report()

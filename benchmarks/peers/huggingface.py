@@ -37,4 +37,4 @@ schedule = torch.optim.lr_scheduler.ConstantLR(steps, factor=1.0)
 trainer = Loop(net, arguments, train_dataset=Ready(), data_collator=lambda rows: {"tokens": data[next(count) % len(data)]},
                optimizers=(steps, schedule), callbacks=[Ticking()])
 trainer.train()
-clock.report(net)
+clock.report()

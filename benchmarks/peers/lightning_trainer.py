@@ -37,4 +37,4 @@ trainer = lightning.Trainer(accelerator="cpu", devices=WORLD, strategy="ddp" if 
                             use_distributed_sampler=False, callbacks=[Ticking()])
 ready = [data[step % len(data)] for step in range(STEPS)]
 trainer.fit(module, torch.utils.data.DataLoader(ready, batch_size=None))
-clock.report(module.net)
+clock.report()

@@ -48,7 +48,7 @@ if __name__ == "__main__":
         strategy=Native("ddp" if WORLD > 1 else "single", clip=1.0), checkpointer=Checkpointer(folder / "checkpoints", every=100),
         metrics=Metrics(directory=str(folder), steps=STEPS), callbacks=[Ticking()])
     trainer.fit()
-    clock.report(trainer.task)
+    clock.report()
     if "BENCH_FOLDER" not in os.environ and WORLD == 1:
         shutil.rmtree(folder)
     sys.stdout.flush()

@@ -15,4 +15,4 @@ for step in range(STEPS):
     steps.step()
     steps.zero_grad()
     clock.tick()
-clock.report(net)
+clock.report()

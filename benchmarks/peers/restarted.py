@@ -1,13 +1,9 @@
-"""The script that recovery.py kills: plain DDP with gloo, a step of about 20 ms, a checkpoint each step. It knows no launcher. Each moment
-is a line in EVENTS/RANK: name, pid, step, time.monotonic."""
+"""The script that recovery.py kills: plain DDP with gloo, a step of about 20 ms, a checkpoint each step. It knows no launcher."""
 import os
 import time
 
-
-def note(name: str, step: int = -1) -> None:
-    with open(os.path.join(os.environ["EVENTS"], os.environ["RANK"]), "a") as file:
-        file.write(f"{name} {os.getpid()} {step} {time.monotonic()}\n")
-
+from moments import model as _model
+from moments import note
 
 note("started")
 import torch  # noqa: E402
@@ -17,9 +13,8 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 note("imported")
 dist.init_process_group("gloo")
 note("grouped")
-torch.manual_seed(0)
 path = os.path.join(os.environ["EVENTS"], "weights")
-model = torch.nn.Sequential(torch.nn.Linear(256, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))
+model = _model()
 step = 0
 if os.path.exists(path):
     state = load_file(path)

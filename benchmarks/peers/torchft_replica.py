@@ -3,19 +3,15 @@ its state from the other one; the survivor goes on. Moments as in restarted.py."
 import os
 import time
 
-
-def note(name: str, step: int = -1) -> None:
-    with open(os.path.join(os.environ["EVENTS"], os.environ["REPLICA"]), "a") as file:
-        file.write(f"{name} {os.getpid()} {step} {time.monotonic()}\n")
-
+from moments import model as _model
+from moments import note
 
 note("started")
 import torch  # noqa: E402
 from torchft import DistributedDataParallel, Manager, Optimizer, ProcessGroupGloo  # noqa: E402
 
 note("imported")
-torch.manual_seed(0)
-model = torch.nn.Sequential(torch.nn.Linear(256, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))
+model = _model()
 inner = torch.optim.SGD(model.parameters(), 0.01)
 store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
 manager = Manager(

@@ -12,29 +12,32 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from mltrain.agent.clouds import Notice
-from mltrain.agent.cluster import Cluster
 from mltrain.agent.controller import Controller, Message
-from mltrain.agent.crew import Crew
 from mltrain.agent.forks import Forks
+from mltrain.agent.hosts.cluster import Cluster
+from mltrain.agent.hosts.crew import Crew
+from mltrain.agent.hosts.members import Member
+from mltrain.agent.hosts.search import answers
+from mltrain.agent.hosts.shape import fits
+from mltrain.agent.hosts.shared import Claim, Shared
 from mltrain.agent.journal import Journal, say
 from mltrain.agent.loop import Loop
-from mltrain.agent.members import Member
 from mltrain.agent.node import Node
 from mltrain.agent.notices import SIGNALS, Notices, of_signal
 from mltrain.agent.options import Options
 from mltrain.agent.output import Output, Plan
-from mltrain.agent.search import answers
-from mltrain.agent.shape import fits
-from mltrain.agent.shared import Claim, Shared
+from mltrain.agent.scribe import Scribe
 from mltrain.agent.tie import adopt_orphans, die_with_parent
 from mltrain.agent.variables import interface_of
 from mltrain.errors import PREEMPTED, MltrainError, UsageError
 
 TICK_SECONDS = 1.0
+LAST_SECONDS = 30.0      # for what is still to be written when all else is done
 _STOPS = {*SIGNALS, signal.SIGINT}
 
 
@@ -47,13 +50,14 @@ class Agent:
         self.code: int | None = None
         self._loop, early = started or (Loop(), None)
         forks = early or self._make_forks(preload)
-        self._journal, self._output = Journal(options.run), Output(self._loop, self._plan())
+        self._scribe = Scribe(self._loop)
+        self._journal, self._output = Journal(options.run, self._scribe), Output(self._loop, self._plan())
         self._node = Node(self._loop, forks, self._output, options, self._report)
         self._controller: Controller | None = None
         self._cluster: Cluster | None = None
         if options.rendezvous and options.run:
             self._shared = Shared(options.run, options.secret_file)
-            self._cluster = Cluster(self._loop, options, self._shared, self)
+            self._cluster = Cluster(self._loop, options, self._shared, self._scribe, self)
 
     def run(self) -> int:
         """Until the run has ended. Returns its exit code."""
@@ -87,6 +91,8 @@ class Agent:
             self._output.finish()
             if self._cluster:
                 self._cluster.close()
+            if not self._journal.settle(LAST_SECONDS):
+                say(f"{self.o.run}: the storage has not answered for {LAST_SECONDS:.0f} s: the last lines are not written")
         assert self.code is not None
         return self.code
 
@@ -170,11 +176,12 @@ class Agent:
             return self._node.stores.serve(attempt, self._cluster.host, 0)
         return self._node.stores.serve(attempt, self.o.host, self.o.port)
 
-    def claim(self, attempt: int, claim: dict[str, Any]) -> bool:
+    def claim(self, attempt: int, claim: dict[str, Any], then: Callable[[bool], None]) -> None:
         if not self._cluster:
-            return True
+            return then(True)
         self._cluster.begun(attempt)
-        return self._shared.claim(Claim(self._cluster.session, attempt, self._cluster.own, **claim))
+        made = Claim(self._cluster.session, attempt, self._cluster.own, **claim)
+        self._scribe.ask(lambda: self._shared.claim(made), then)
 
     def answers(self, node: str) -> bool:
         return self._cluster is None or answers(node)
@@ -195,7 +202,8 @@ class Agent:
         own = self._cluster.own
         try:
             if not after:
-                self._journal.open(self._shape())
+                newest = self._shared.newest()
+                self._journal.open(self._shape(), newest.attempt if newest else 0)
         except UsageError:
             return None
         controller = self._controller = self._make_controller(Member(own, self.o.name, self.o.workers))

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from mltrain.agent.cause import HUNG, LOST, End, lost_node
-from mltrain.agent.members import Member
+from mltrain.agent.hosts.members import Member
 from mltrain.runs.account import Account, with_detection
 
 

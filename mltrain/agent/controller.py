@@ -1,12 +1,12 @@
 """The controller: numbers the attempts, decides who takes part, names the cause of a failure, and ends the run. It is one of the agents;
 with one node it is always that node's own.
 
-    gathering ──(enough nodes)──> running ──(a failure; all are stopped)──> judged ──┬──> gathering
-        │                            ├──(asked to leave, or to make room for more)───┤
-        └──(too few nodes)──> over   └──(all left with 0)──> over <──────────────────┘
+    gathering ──(enough nodes)──> beginning ──(its number is ours and on the disk)──> running ──(a failure; all stopped)──┬──> gathering
+        │                                                                                ├──(asked to leave or make room)──┤
+        └──(too few nodes)──> over                                                       └──(all left with 0)──> over <────┘
 
 It speaks to nodes in the orders of `node.py` and hears their reports, over links or, for its own node, by a call. Only the controller
-writes the run's ledger and status. Who takes part, and when, is `crew.py`; what an attempt's reports add up to, `attempt.py`.
+writes the run's ledger and status. Who takes part, and when, is `hosts/crew.py`; what an attempt's reports add up to, `attempt.py`.
 """
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from typing import Any, Protocol
 
 from mltrain.agent.attempt import Attempt
 from mltrain.agent.cause import End, pick
-from mltrain.agent.crew import SILENCE, Crew
 from mltrain.agent.ending import Ending
+from mltrain.agent.hosts.crew import SILENCE, Crew
+from mltrain.agent.hosts.members import Member
+from mltrain.agent.hosts.shared import Claim
 from mltrain.agent.journal import Journal, say
 from mltrain.agent.loop import Loop
-from mltrain.agent.members import Member
 from mltrain.agent.options import Options
-from mltrain.agent.pace import Pace
 from mltrain.agent.policy import Policy, Verdict
-from mltrain.agent.shared import Claim
+from mltrain.agent.watch.pace import Pace
 from mltrain.errors import INTERRUPTED, PREEMPTED, NodeUnfit
 
 SCORE_EVERY = 10         # ticks
@@ -42,8 +42,8 @@ class Site(Protocol):
         """An order for this agent's own node."""
     def serve(self, attempt: int) -> tuple[str, int]:
         """The address of a new store for that attempt. Raises NodeUnfit (69)."""
-    def claim(self, attempt: int, claim: dict[str, Any]) -> bool:
-        """Is this attempt ours to make? False when another controller has it. claim: fields for a `Claim`."""
+    def claim(self, attempt: int, claim: dict[str, Any], then: Callable[[bool], None]) -> None:
+        """Is this attempt ours to make? then(False), perhaps later, when another controller has it. claim: fields for a `Claim`."""
     def answers(self, node: str) -> bool:
         """False if that node's agent is dead for sure."""
     def over(self, code: int) -> None:
@@ -80,7 +80,7 @@ class Controller:
         self._policy.load(claim.policy)
         self.crew.excluded = set(claim.excluded)
         self.crew.succeed(claim.nodes, dead, dict.fromkeys(claim.nodes, fenced_at))
-        if self._journal.take_over(claim.started):
+        if self._journal.take_over(claim.attempt, claim.started):
             self._now = Attempt([node for node in self.members.values() if node.id in claim.nodes])
             self._now.lost(Member(claim.controller, claim.names.get(claim.controller, claim.controller), 0), "it was the controller")
             self._now.running.clear()
@@ -113,7 +113,7 @@ class Controller:
             member.link.close()
         why = f"silent for {SILENCE:.0f} s" if silent else "the connection to its agent ended"
         self._journal.row("node lost", node=member.name, address=node, reason=why, nodes=len(self.members))
-        if node in self._now.running:
+        if node in self._now.running and self._stage == "running":
             self._now.lost(member, why)
             self._stop_attempt()
             if not self._now.running:
@@ -162,13 +162,32 @@ class Controller:
                  "excluded": sorted(self.crew.excluded), "restarts": self._restarts, "policy": self._policy.state()}
         if not self._ended:
             self._conclude_of_predecessor()
-        if not self._site.claim(attempt, claim):
+        self._stage = "beginning"
+        self._site.claim(attempt, claim, lambda ours: self._claimed(nodes, ours))
+
+    def _claimed(self, nodes: list[Member], ours: bool) -> None:
+        if self._stage != "beginning":                         # asked to end, meanwhile
+            return
+        if not ours:
             self._site.deposed()
             return
-        master = self._site.serve(attempt)
-        self._stage, self._ended, self._now = "running", False, Attempt(nodes)
+        self._ended, self._now = False, Attempt(nodes)
         several = {"nodes": [node.name for node in nodes]} if self.o.rendezvous else {}
-        self._journal.attempt_started(workers=self._now.ranks, **several)
+        self._journal.attempt_started(lambda: self._start(nodes), workers=self._now.ranks, **several)
+
+    def _start(self, nodes: list[Member]) -> None:
+        if self._stage != "beginning":
+            return
+        self._stage = "running"
+        if any(self.members.get(node.id) is not node for node in nodes):           # lost meanwhile: it has no workers yet
+            for node in nodes:
+                if self.members.get(node.id) is not node:
+                    self._now.lost(node, "lost before it could begin")
+            self._now.failing = True
+            self._now.running.clear()
+            self._conclude()
+            return
+        master = self._site.serve(self.attempt)
         self.crew.begin(nodes)
         first = 0
         for group, node in enumerate(nodes):
@@ -350,7 +369,7 @@ class Controller:
         first = self._ending.number is None
         if (order := self._ending.ask(number, node, notice)) is None:
             return
-        if first and self._stage == "gathering":               # nobody is there to save anything
+        if first and self._stage != "running":                 # nobody is there to save anything
             self._finish(self._ending.verdict(self._now), None)
         elif order["kind"] == "stop" or not self._now.failing:
             self._tell_running(**order)

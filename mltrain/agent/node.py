@@ -23,16 +23,16 @@ from typing import Any
 from mltrain.agent.cause import UNFIT, End
 from mltrain.agent.fitness import Fitness
 from mltrain.agent.forks import Forks
-from mltrain.agent.hangs import Hangs
 from mltrain.agent.journal import say
 from mltrain.agent.loop import Loop
 from mltrain.agent.options import Options
 from mltrain.agent.output import Output
 from mltrain.agent.processes import starved
-from mltrain.agent.silence import Limits
 from mltrain.agent.store import Stores
-from mltrain.agent.stragglers import work
 from mltrain.agent.variables import Place, variables
+from mltrain.agent.watch.hangs import Hangs
+from mltrain.agent.watch.silence import Limits
+from mltrain.agent.watch.stragglers import work
 from mltrain.agent.workers import Workers
 from mltrain.errors import NodeUnfit
 from mltrain.health.finding import Finding

@@ -89,7 +89,7 @@ def cancel(run: str, runs: str = "runs", limit: float = 150.0) -> str:
 def chaos(run: str, runs: str = "runs", seed: int = 0, faults: Sequence[str] = ("kill", "stop", "exit", "slow"), every: int = 20,
           count: int | None = None, start: int | None = None) -> Iterator[str]:
     """Break a live run on purpose, until it has ended; a line for each fault. Raises UsageError (64), NodeUnfit (69)."""
-    from mltrain.agent.chaos import disturb
+    from mltrain.agent.chaos.disturb import disturb
     from mltrain.runs.layout import find_run
     path = find_run(Path(runs), run)
     return disturb(path, seed, faults, every, count, start, _whole_checkpoints(path))

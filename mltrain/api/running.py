@@ -20,7 +20,7 @@ WORKER_MODULES = ["mltrain.trainer.trainer", "mltrain.checkpoint.checkpointer", 
 def agent(argv: list[str], parser: Callable[[str, str, str], argparse.ArgumentParser]) -> int:
     """Run a command on this machine's workers, with restarts. parser: makes the command line's parser. Returns the exit code of the run."""
     from mltrain.agent.agent import Agent, start_early
-    from mltrain.agent.here import Here
+    from mltrain.agent.hosts.here import Here
     from mltrain.agent.options import parse
     started = None
     if argv[:1] == ["--await-orders"]:

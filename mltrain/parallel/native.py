@@ -1,7 +1,7 @@
 """Our own strategy, by torch.distributed alone: single, ddp, fsdp and hsdp are one path over a mesh of replicas × shards.
 
-`train_step` is the screen to read: per micro-batch seed, forward, backward, add (the last one begins the sum over replicas); then one
-agreement on loss, weight and stop; one division by the global weight; the norm; the update.
+`train_step` is the screen to read: per micro-batch seed, forward, backward, add. Before the last backward the one agreement on loss,
+weight and stop begins, in it the sum over replicas. Then one division by the global weight; the norm; the update.
 """
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mltrain.parallel.initial import build
 from mltrain.parallel.names import named_parameters
 from mltrain.parallel.norm import gradient_norm
 from mltrain.parallel.precision import Precision
-from mltrain.parallel.reduction import gather_scalars, pairwise
+from mltrain.parallel.reduction import begin_gather, gather_scalars, pairwise
 from mltrain.parallel.shard import place
 from mltrain.parallel.state import collect, prime, write_back
 from mltrain.parallel.strategy import Factory, Judge, OptimizerFactory, Schedule, State, evaluation_rounds, finite, to_device
@@ -109,12 +109,14 @@ class Native:
         for number, (index, batch) in enumerate(micro_batches, 1):
             seed_micro_batch(self.seed, progress.step, index)
             total, weight = self.task(to_device(batch, self.device))
-            self.sum.backward(total, last=number == len(micro_batches))
             losses.append((total.detach(), weight))
+            if last := number == len(micro_batches):
+                agreed = self._begin_to_agree(losses, stop)
+            self.sum.backward(total, last)
         computed = perf_counter()
         self.phase("collective")
-        loss, weight, stop = self._agree(losses, stop)
         gradients = self.sum.total()
+        loss, weight, stop = self._agree(agreed().tolist())
         norm = gradient_norm(gradients, self.rows, self.shard_group).item() / (weight or 1.0)
         reduced = perf_counter()
         self.phase("compute")
@@ -124,11 +126,16 @@ class Native:
         seconds = {"compute": computed - began, "collective": reduced - computed, "optimizer": perf_counter() - reduced}
         return StepResult(progress.step + 1, loss, weight, norm, lr, skipped=not update, stop=stop, seconds=seconds)
 
-    def _agree(self, losses: list[tuple[Tensor, int | Tensor]], stop: int) -> tuple[float, float, int]:
-        """(mean loss, global weight, greatest stop) over all ranks, by one message; sums along the tree over micro-batch indices."""
-        totals = torch.stack([total.double() for total, _ in losses]).tolist()
-        local = [[total, float(weight), float(stop)] for total, (_, weight) in zip(totals, losses, strict=True)]
-        ranks = gather_scalars(local, dist.group.WORLD if self.world > 1 else None, self.device)
+    def _begin_to_agree(self, losses: list[tuple[Tensor, int | Tensor]], stop: int) -> Callable[[], Tensor]:
+        """Returns what waits for all ranks' (loss, weight, stop) of each of their micro-batches: [world, micro-batches, 3], float64, one
+        message. It travels while the last backward runs."""
+        totals, weights = zip(*losses, strict=True)
+        each = [torch.stack([torch.as_tensor(value, dtype=torch.float64, device=self.device) for value in values])
+                for values in (totals, weights, [stop] * len(losses))]
+        return begin_gather(torch.stack(each, 1), dist.group.WORLD if self.world > 1 else None)
+
+    def _agree(self, ranks: list[list[list[float]]]) -> tuple[float, float, int]:
+        """(mean loss, global weight, greatest stop); sums along the tree over micro-batch indices."""
         rows = {index: row for part, share in zip(ranks, self.shares, strict=True) for index, row in zip(share, part, strict=True)}
         total = pairwise([rows[i][0] for i in range(len(rows))])
         weight = pairwise([rows[i][1] for i in range(len(rows))])

@@ -113,9 +113,16 @@ def _exchange(rows: list[Tensor], received: Tensor, group: dist.ProcessGroup) ->
 
 def all_gather(mine: Tensor, group: dist.ProcessGroup) -> Tensor:
     """mine: the same shape [...] on every rank. Returns [W, ...]."""
+    return begin_gather(mine, group)()
+
+
+def begin_gather(mine: Tensor, group: dist.ProcessGroup | None) -> Callable[[], Tensor]:
+    """The same, in the background: returns what waits for it. group None: of this rank alone."""
+    if group is None or group.size() == 1:
+        return lambda: mine[None]
     full = torch.empty(group.size() * mine.numel(), dtype=mine.dtype, device=mine.device)
-    _gather_flat(full, mine.reshape(-1), group=group)
-    return full.view(group.size(), *mine.shape)
+    work: Any = _gather_flat(full, mine.reshape(-1), group=group, async_op=True)
+    return lambda: (work.wait(), full.view(group.size(), *mine.shape))[1]
 
 
 def pairwise(values: list[float]) -> float:
@@ -127,7 +134,5 @@ def pairwise(values: list[float]) -> float:
 
 def gather_scalars(local: list[list[float]], group: dist.ProcessGroup | None, device: torch.device) -> list[list[list[float]]]:
     """local: rows of equal length, as many on every rank. Returns the rows of all ranks: [world][row][column], float64, one message."""
-    if group is None or group.size() == 1:
-        return [local]
-    rows: list[list[list[float]]] = all_gather(torch.tensor(local, dtype=torch.float64, device=device), group).tolist()
+    rows: list[list[list[float]]] = begin_gather(torch.tensor(local, dtype=torch.float64, device=device), group)().tolist()
     return rows

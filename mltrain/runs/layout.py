@@ -1,7 +1,7 @@
 """Where things lie in a run directory, how one is made, and how one is found again.
 
     RUN/ config.json overrides.json status.json ledger.jsonl provenance.json patch.diff lease.json agent.log
-         attempts/0001/rank-0.log   nodes/ (several hosts: agent/shared.py)    metrics/attempt-0001.jsonl   checkpoints/
+         attempts/0001/rank-0.log   nodes/ (several hosts: agent/hosts/shared.py)    metrics/attempt-0001.jsonl   checkpoints/
 
 A run's id is NAME-YYYYmmdd-HHMMSS-4hex.
 """

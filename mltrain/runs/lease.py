@@ -36,7 +36,7 @@ class Lease:
 
     def acquire(self, attempt: int = 0, *, force: bool = False) -> None:
         """Take it, or raise UsageError (64) naming the holder. A dead holder's lease is taken over. force: whoever holds it; agents of
-        several nodes have other means to know that its holder is done (agent/shared.py)."""
+        several nodes have other means to know that its holder is done (agent/hosts/shared.py)."""
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:

@@ -1,5 +1,5 @@
 """The secret of one run: a file (mode 0600, at least 32 bytes) that every node of the run can read and nobody else. Agents prove to each
-other that they hold it (`agent/link.py`); it is never sent."""
+other that they hold it (`agent/hosts/link.py`); it is never sent."""
 from __future__ import annotations
 
 import os

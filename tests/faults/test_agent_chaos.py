@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import small_project
 
-from mltrain.agent.chaos import plan
+from mltrain.agent.chaos.disturb import plan
 from mltrain.runs import curve, ledger
 from mltrain.runs.goodput import seconds
 from mltrain.runs.layout import ledger_file

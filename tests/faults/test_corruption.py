@@ -5,8 +5,8 @@ from pathlib import Path
 
 import guarded_project
 import pytest
+from guarded_project import rows, state
 from small_project import mltrain
-from test_rollback import rows, state
 
 COMPARE = ["recipe=guarded", "compare_every=3"]
 

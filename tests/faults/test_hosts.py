@@ -2,6 +2,7 @@
 disturbed."""
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ import small_project
 from hosts import PORT, Host, await_attempt, events, hosts, nodes, possible
 from small_project import digest, mltrain
 
+from mltrain.agent.hosts.crew import SILENCE
 from mltrain.api.recipes import checked
 from mltrain.beginning import new_run
 from mltrain.runs import ledger
@@ -61,10 +63,10 @@ class Run:
     def await_join(self, host: Host, count: int) -> None:
         wait_for(lambda: sum(row["node"] == host.name for row in events(self.path, "node joined")) >= count, 60, f"{host.name} back")
 
-    def end(self, *there: Host) -> None:
+    def end(self, *there: Host, limit: float = 120.0) -> None:
         """All of these agents leave with 0, and the ledger is whole."""
         for host in there:
-            assert host.agent is not None and host.agent.wait(120) == 0, self.printed()
+            assert host.agent is not None and host.agent.wait(limit) == 0, self.printed()
         assert read_status(self.path)["state"] == "done"
         ledger.verify(ledger_file(self.path))
         numbers = [row["attempt"] for row in events(self.path, "attempt started")]
@@ -167,11 +169,30 @@ def test_a_stopped_host(three: Run, undisturbed: str, which: int) -> None:
 
 
 @pytest.mark.full
-def test_a_slow_network_ends_nothing(three: Run, undisturbed: str) -> None:
-    if not all(host.slow(150) for host in three.hosts):
-        pytest.skip("this kernel cannot delay packets (netem)")
+def test_a_slow_network_ends_nothing(project: Path, undisturbed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """80 ms there and back between any two: another continent."""
+    monkeypatch.chdir(project)
+    with hosts(3, delay=0.02) as there:
+        run = Run(project, f"slow-{os.getpid()}", there)
+        run.start(*there)
+        await_attempt(run.path, 1)
+        run.end(*there, limit=240)
+    assert len(events(run.path, "attempt started")) == 1
+    assert digest(project, run.path.name) == undisturbed
+
+
+@pytest.mark.full
+def test_storage_that_does_not_answer_for_a_while_ends_nothing(three: Run, undisturbed: str) -> None:
+    """The controller can write no row for twice as long as the others wait for a controller that is silent."""
+    with open(ledger_file(three.path)) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        began = time.monotonic()
+        kill(worker_pids(three.path)[1])                       # a failure, so that there is something to write
+        wait_for(lambda: time.monotonic() > began + 2 * SILENCE, 10)
+        fcntl.flock(file, fcntl.LOCK_UN)
+    await_attempt(three.path, 2)
     three.end(*three.hosts)
-    assert len(events(three.path, "attempt started")) == 1
+    assert events(three.path, "node lost") == [] and len(events(three.path, "attempt started")) == 2
     assert digest(three.project, three.path.name) == undisturbed
 
 

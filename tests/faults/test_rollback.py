@@ -9,7 +9,7 @@ from pathlib import Path
 import guarded_project
 import pytest
 import torch
-from guarded_project import GLOBAL_BATCH, SAMPLES, poisoned
+from guarded_project import GLOBAL_BATCH, SAMPLES, poisoned, rows, run_of, state
 from small_project import mltrain
 
 from mltrain.checkpoint.catalog import digest
@@ -17,8 +17,6 @@ from mltrain.checkpoint.checkpointer import Checkpointer
 from mltrain.data.loader import Loader
 from mltrain.optim.schedules import linear
 from mltrain.parallel.native import Native
-from mltrain.runs import ledger
-from mltrain.runs.layout import ledger_file
 from mltrain.testing.faults import agent_pid, kill, start, wait_for, worker_pids
 from mltrain.trainer.trainer import Trainer
 
@@ -35,21 +33,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(project: Path) -> str:
     mltrain(project, "launch", *BACK, "name=undisturbed")
     return state(project, "undisturbed")
-
-
-def run_of(project: Path, name: str) -> Path:
-    return max((project / "runs").glob(f"{name}-2*"))
-
-
-def rows(project: Path, name: str, event: str) -> list[ledger.Row]:
-    return [row for row in ledger.read(ledger_file(run_of(project, name))) if row["event"] == event]
-
-
-def state(project: Path, name: str) -> str:
-    """Step and digest of the newest checkpoint."""
-    run = run_of(project, name)
-    found = digest(str(run / "checkpoints"), retired=ledger.retired(ledger_file(run)))
-    return f"{found['step']} {found['digest']}"
 
 
 def test_the_row_says_what_is_left_out(project: Path, undisturbed: str) -> None:

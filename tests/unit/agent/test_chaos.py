@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from mltrain.agent import sockets
-from mltrain.agent.chaos import KINDS, Fault, disturb, plan
-from mltrain.agent.no_room import no_room
+from mltrain.agent.chaos.disturb import KINDS, Fault, disturb, plan
+from mltrain.agent.chaos.no_room import no_room
 from mltrain.errors import UsageError
 from mltrain.runs.pulse import PAGE_VARIABLE, Page, page_of
 

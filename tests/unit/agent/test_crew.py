@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from mltrain.agent.crew import FENCE, MINORITY, SILENT_SECONDS, Crew
-from mltrain.agent.members import Member
+from mltrain.agent.hosts.crew import FENCE, MINORITY, SILENT_SECONDS, Crew
+from mltrain.agent.hosts.members import Member
 
 
 def member(number: int, ready: bool = True) -> Member:

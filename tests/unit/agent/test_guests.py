@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mltrain.agent import guests as module
-from mltrain.agent.guests import MOST_GUESTS, MOST_OF_ADDRESS, MOST_REASONS, Guests, listen
-from mltrain.agent.link import Link, Message, Seal
+from mltrain.agent.hosts import guests as module
+from mltrain.agent.hosts.guests import MOST_GUESTS, MOST_OF_ADDRESS, MOST_REASONS, Guests, listen
+from mltrain.agent.hosts.link import Link, Message, Seal
 from mltrain.agent.loop import Loop
 
 SECRET = b"s" * 32

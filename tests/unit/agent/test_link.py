@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mltrain.agent import link as module
-from mltrain.agent.link import MOST_LINE, MOST_UNPROVEN_LINE, MOST_UNSENT, Link, Message, Refused, Seal
+from mltrain.agent.hosts import link as module
+from mltrain.agent.hosts.link import MOST_LINE, MOST_UNPROVEN_LINE, MOST_UNSENT, Link, Message, Refused, Seal
 from mltrain.agent.loop import Loop
 
 SECRET = b"s" * 32

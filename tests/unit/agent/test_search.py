@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mltrain.agent.hosts.search import Move, Search, answers
+from mltrain.agent.hosts.shared import Claim, Shared
 from mltrain.agent.options import Options, parse
-from mltrain.agent.search import Move, Search, answers
-from mltrain.agent.shared import Claim, Shared
 from mltrain.cli.arguments import Parser
 from mltrain.errors import NodeUnfit
 from mltrain.runs.lease import Lease

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mltrain.agent.shape import fits
-from mltrain.agent.shared import Claim, Shared
+from mltrain.agent.hosts.shape import fits
+from mltrain.agent.hosts.shared import Claim, Shared
 from mltrain.errors import ConfigError
 
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from mltrain.agent.processes import Process, look, memory_kills
-from mltrain.agent.silence import Limits, StepTimes, Watched
-from mltrain.agent.stacks import waits_for_others
+from mltrain.agent.watch.silence import Limits, StepTimes, Watched
+from mltrain.agent.watch.stacks import waits_for_others
 from mltrain.runs.pulse import Beat
 
 OWN, FOREIGN = Limits.of(None, own=True), Limits.of(None, own=False)

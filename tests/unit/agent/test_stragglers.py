@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mltrain.agent.stragglers import DEFAULT_SECONDS, Change, Stragglers, Work
+from mltrain.agent.watch.stragglers import DEFAULT_SECONDS, Change, Stragglers, Work
 
 Spend = Callable[[int, int], tuple[float, float, float, float]]      # (rank, second) -> compute, data, other, starved: seconds a step
 

@@ -10,8 +10,8 @@ import socket
 import time
 from dataclasses import dataclass
 
+from mltrain.agent.hosts.shared import Claim, Shared
 from mltrain.agent.options import Options
-from mltrain.agent.shared import Claim, Shared
 from mltrain.errors import NodeUnfit
 from mltrain.runs.lease import is_live
 

@@ -2,7 +2,7 @@
 
     kill     SIGKILL to a rank                        exit     a rank that beats leaves with exit code 1, 3 or 99 at its next beat
     stop     SIGSTOP: a hang                          slow     a rank has about half of the time for four seconds
-    disk     no room for checkpoints (`no_room.py`)   network  a rank's connections are shut (`sockets.py`)
+    disk     no room for checkpoints (`no_room.py`)   network  a rank's connections are shut (`../sockets.py`)
     store    SIGKILL to the process that serves the attempt's store
     corrupt  one bit of the newest checkpoint is turned, and a rank killed, so that it is read; and the writers, so that it is the newest
 
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mltrain.agent import sockets
-from mltrain.agent.no_room import is_small, no_room
+from mltrain.agent.chaos.no_room import is_small, no_room
 from mltrain.agent.processes import descendants
 from mltrain.errors import NodeUnfit, UsageError
 from mltrain.runs import ledger

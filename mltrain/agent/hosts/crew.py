@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from mltrain.agent.members import Member, choose
+from mltrain.agent.hosts.members import Member, choose
 
 SILENCE, MARGIN, MINORITY = 3.0, 0.5, 3.0
 FENCE = SILENCE + MARGIN

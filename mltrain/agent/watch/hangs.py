@@ -12,8 +12,8 @@ from pathlib import Path
 
 from mltrain.agent import processes
 from mltrain.agent.loop import Loop
-from mltrain.agent.silence import Limits, StepTimes, Watched
-from mltrain.agent.stacks import Stacks, keep, waits_for_others
+from mltrain.agent.watch.silence import Limits, StepTimes, Watched
+from mltrain.agent.watch.stacks import Stacks, keep, waits_for_others
 from mltrain.agent.workers import Worker, Workers
 from mltrain.runs.pulse import Beat
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mltrain.agent.link import Link
+from mltrain.agent.hosts.link import Link
 
 
 @dataclass(eq=False)

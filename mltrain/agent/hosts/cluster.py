@@ -16,15 +16,16 @@ import socket
 import time
 from typing import Protocol
 
-from mltrain.agent.crew import MARGIN, SILENCE
-from mltrain.agent.guests import Guests, listen
+from mltrain.agent.hosts.crew import MARGIN, SILENCE
+from mltrain.agent.hosts.guests import Guests, listen
+from mltrain.agent.hosts.link import Link, Message, Seal
+from mltrain.agent.hosts.members import Member
+from mltrain.agent.hosts.search import DIAL_SECONDS, LOOK_SECONDS, Search, answers, dial, text
+from mltrain.agent.hosts.shared import Claim, Shared
 from mltrain.agent.journal import say
-from mltrain.agent.link import Link, Message, Seal
 from mltrain.agent.loop import Loop
-from mltrain.agent.members import Member
 from mltrain.agent.options import Options
-from mltrain.agent.search import DIAL_SECONDS, LOOK_SECONDS, Search, answers, dial, text
-from mltrain.agent.shared import Claim, Shared
+from mltrain.agent.scribe import Scribe
 from mltrain.errors import ConfigError
 
 WATCH_SECONDS = 0.25     # between two looks of a controller for silent nodes: half of MARGIN
@@ -70,8 +71,8 @@ class Base(Protocol):
 class Cluster:
     """This agent's links. own: HOST:PORT at which it can be reached, known from open() on."""
 
-    def __init__(self, loop: Loop, options: Options, shared: Shared, base: Base) -> None:
-        self._loop, self.o, self._shared, self._base = loop, options, shared, base
+    def __init__(self, loop: Loop, options: Options, shared: Shared, scribe: Scribe, base: Base) -> None:
+        self._loop, self.o, self._shared, self._scribe, self._base = loop, options, shared, scribe, base
         assert options.rendezvous is not None
         self._rendezvous = options.rendezvous
         self.own, self.session, self._attempt = "", secrets.token_hex(8), 0
@@ -85,7 +86,7 @@ class Cluster:
         self._asked = 0.0                                      # when we asked to join
         self._lease, self._answered, self._stamp = 0.0, 0.0, 0.0           # of the newest answer: when asked, when here, when made there
         self._search = Search(options, shared, options.rendezvous)
-        self._no_secret_since, self._token, self._told_ready = 0.0, "", False
+        self._no_secret_since, self._token, self._told_ready, self._looks = 0.0, "", False, False
 
     @property
     def host(self) -> str:
@@ -157,17 +158,25 @@ class Cluster:
 
     def _joins(self, link: Link, message: Message) -> None:
         id = message["id"]
-        member = Member(id, message["name"], message["workers"], link, message["ready"])
-        if not self._shared.sees(id, message["token"]):
-            reason = f"{self.o.run} on {member.name} is not the directory of the same name on {self.o.name}: all nodes must share it"
-            link.send("finish", message["attempt"], code=ConfigError.code, reason=reason)
+        if id == self.own:                                     # somebody in the middle carries our own join back to us
+            link.close()
             return
-        if self.leader:
+        member = Member(id, message["name"], message["workers"], link, message["ready"])
+        attempt, token = message["attempt"], message["token"]
+        self._scribe.ask(lambda: self._shared.sees(id, token), lambda sees: self._checked(link, member, attempt, sees))
+
+    def _checked(self, link: Link, member: Member, attempt: int, sees: bool) -> None:
+        if link.closed:                                        # meanwhile
+            return
+        if not sees:
+            reason = f"{self.o.run} on {member.name} is not the directory of the same name on {self.o.name}: all nodes must share it"
+            link.send("finish", attempt, code=ConfigError.code, reason=reason)
+        elif self.leader:
             self._welcome(link, member)
         elif self._welcomed:
-            link.send("redirect", message["attempt"], controller=self._controller)
+            link.send("redirect", attempt, controller=self._controller)
         else:
-            self._names[link], self._seekers[id] = id, member
+            self._names[link], self._seekers[member.id] = member.id, member
 
     def _welcome(self, link: Link, member: Member) -> None:
         if self.leader:
@@ -206,8 +215,15 @@ class Cluster:
         self._loop.after(WATCH_SECONDS, self._watch)
         if self.leader:
             self.leader.watch()
-            if self._shared.taken(self.leader.attempt + 1):
-                self.deposed()
+            if not self._looks:                                # where the storage is slow: one look at a time
+                self._looks, next = True, self.leader.attempt + 1
+                self._scribe.ask(lambda: self._shared.taken(next), lambda taken: self._looked(next, taken))
+
+    def _looked(self, attempt: int, taken: bool) -> None:
+        """Has another controller begun that attempt?"""
+        self._looks = False
+        if taken and self.leader and self.leader.attempt + 1 == attempt:
+            self.deposed()
 
     def _beat(self) -> None:
         self._loop.after(BEAT_SECONDS, self._beat)

@@ -14,7 +14,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 
-from mltrain.agent.link import Link, Message, Seal
+from mltrain.agent.hosts.link import Link, Message, Seal
 from mltrain.agent.loop import Loop
 
 MOST_GUESTS, MOST_OF_ADDRESS = 32, 8

@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mltrain.agent import harm
-from mltrain.agent.harm import KINDS, Checkpoints, Victim
+from mltrain.agent.chaos import harm
+from mltrain.agent.chaos.harm import KINDS, Checkpoints, Victim
 from mltrain.errors import NodeUnfit, StorageError, UsageError
 from mltrain.runs import ledger
 from mltrain.runs.layout import config_file, ledger_file

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from mltrain.agent.hosts.members import Member
 from mltrain.agent.journal import Journal, say
-from mltrain.agent.members import Member
 from mltrain.agent.options import Options
-from mltrain.agent.stragglers import DEFAULT_SECONDS, Slow, Stragglers, Work
+from mltrain.agent.watch.stragglers import DEFAULT_SECONDS, Slow, Stragglers, Work
 
 
 class Pace:

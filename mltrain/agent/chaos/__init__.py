@@ -1,0 +1,1 @@
+"""Breaks a live run on purpose: `mltrain chaos`."""

@@ -1,0 +1,1 @@
+"""Several hosts: how agents find each other, who of them takes part, and what they send over the network."""
