@@ -1,12 +1,14 @@
 """Does the house cost tokens? The same GPT on the same tokens for the same steps in a plain loop (nanoGPT's style) and by our Trainer.
 
-usage: python benchmarks/train_real.py [--steps 60] [--rounds 3]        one process, one thread, text of Python's standard library
+usage: python benchmarks/train_real.py [--turns 12]        one process each, one thread, text of Python's standard library
+
+Both are there at once and change places every two steps; a figure is of ten steps, in which mltrain saves one checkpoint.
 """
 from __future__ import annotations
 
 import argparse
-import json
 import math
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,12 +18,28 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-from harness import compare  # noqa: E402
+from harness import Table  # noqa: E402
+from turns import Player, Turns, measure  # noqa: E402
 
 BATCH, MICRO_BATCH, TOKENS, LR, WARM = 16, 8, 256, 2e-3, 10
+SLICE, SLICES = 2, 5
 
 
-def plain(data: str, steps: int) -> dict[str, object]:
+class Watch:
+    """Counts steps, keeps losses, and waits for its turn after each slice."""
+
+    def __init__(self, losses: str) -> None:
+        self.turns, self.began, self.steps, self.losses = Turns(), 0.0, 0, open(losses, "w", buffering=1)  # noqa: SIM115  to the end
+
+    def step(self, loss: float) -> None:
+        self.losses.write(f"{loss!r}\n")
+        self.steps += 1
+        if self.steps >= WARM and (self.steps - WARM) % SLICE == 0:
+            self.turns.next(time.perf_counter() - self.began)
+            self.began = time.perf_counter()
+
+
+def plain(data: str, steps: int, watch: Watch) -> None:
     """A loop anybody would write: a memory map, accumulation over two micro-batches, clipping, AdamW, a cosine."""
     import numpy as np
     import torch
@@ -32,10 +50,7 @@ def plain(data: str, steps: int) -> dict[str, object]:
     stream, count = _stream(data)
     order = SampleOrder(count, 0)
     optimizer = torch.optim.AdamW(net.parameters(), lr=LR, betas=(0.9, 0.95), weight_decay=0.1)
-    losses, began = [], 0.0
     for step in range(steps):
-        if step == WARM:
-            began = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = LR * (0.1 + 0.9 * (1 + math.cos(math.pi * step / steps)) / 2)
         total = 0.0
@@ -48,12 +63,11 @@ def plain(data: str, steps: int) -> dict[str, object]:
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(total)
-    return {"seconds": time.perf_counter() - began, "losses": losses}
+        watch.step(total)
 
 
-def ours(data: str, steps: int) -> dict[str, object]:
-    """The Trainer with everything on: loader, metrics into a file, a checkpoint, the exact sum."""
+def ours(data: str, steps: int, watch: Watch) -> None:
+    """The Trainer with everything on: loader, metrics into a file, checkpoints, the exact sum."""
     import torch
 
     from mltrain import Callback, Checkpointer, Loader, Trainer
@@ -62,20 +76,16 @@ def ours(data: str, steps: int) -> dict[str, object]:
     from mltrain.models.language import LanguageModeling
     from mltrain.optim.schedules import cosine
     from mltrain.parallel.native import Native
-    losses: list[float] = []
-    times: list[float] = []
 
-    class Recording(Callback):
+    class Watching(Callback):
         def step(self, progress: object, result: object) -> None:
-            losses.append(result.loss)  # type: ignore[attr-defined]
-            times.append(time.perf_counter())
+            watch.step(result.loss)  # type: ignore[attr-defined]
 
     folder = tempfile.mkdtemp(prefix="bench-")
     Trainer(LanguageModeling(_model()), Loader(Tokens(data, TOKENS).train, global_batch=BATCH, micro_batch=MICRO_BATCH),
             partial(torch.optim.AdamW, lr=LR, betas=(0.9, 0.95), weight_decay=0.1), steps=steps, schedule=cosine(steps),
-            strategy=Native("single", clip=1.0), checkpointer=Checkpointer(f"{folder}/checkpoints", every=steps // 2),
-            metrics=Metrics(directory=folder, steps=steps), callbacks=[Recording()]).fit()
-    return {"seconds": times[-1] - times[WARM - 1], "losses": losses}
+            strategy=Native("single", clip=1.0), checkpointer=Checkpointer(f"{folder}/checkpoints", every=SLICE * SLICES),
+            metrics=Metrics(directory=folder, steps=steps), callbacks=[Watching()]).fit()
 
 
 def _model():  # noqa: ANN202
@@ -102,30 +112,29 @@ def _stream(data: str):  # noqa: ANN202
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--turns", type=int, default=12)
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    steps = WARM + SLICE * SLICES * (options.turns + 1) + 1
     if options.one:
-        print(json.dumps({"plain": plain, "ours": ours}[options.one[0]](options.one[1], options.steps)))
+        kind, data, losses = options.one
+        {"plain": plain, "ours": ours}[kind](data, steps, Watch(losses))
         return
-    data = str(Path(tempfile.mkdtemp(prefix="bench-")) / "stdlib")
-    subprocess.run([sys.executable, "-m", "mltrain", "data", "prepare", "python:stdlib", "--out", data], check=True, capture_output=True)
-    curves: dict[str, list[float]] = {}
-
-    def run(kind: str) -> float:
-        """Tokens a second."""
-        command = [sys.executable, str(Path(__file__).resolve()), "--one", kind, data, "--steps", str(options.steps)]
-        done = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-        curves[kind] = done["losses"]
-        return float((options.steps - WARM) * BATCH * TOKENS / done["seconds"])
-
-    variants = {"a plain loop": lambda: run("plain"), "mltrain": lambda: run("ours")}
-    table = compare("The same GPT on the same tokens", variants, unit="tokens/s", rounds=options.rounds, higher=True)
-    print(table.markdown())
-    apart = max(abs(a - b) / a for a, b in zip(curves["plain"], curves["ours"], strict=True))
-    print(f"ratio {table.better('mltrain', 'a plain loop'):.3f}; loss curves of {options.steps} steps differ by at most {apart:.1e}, "
-          f"relative (first {curves['ours'][0]:.4f}, last {curves['ours'][-1]:.4f})")
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        data = f"{folder}/stdlib"
+        prepare = [sys.executable, "-m", "mltrain", "data", "prepare", "python:stdlib", "--out", data]
+        subprocess.run(prepare, check=True, capture_output=True)
+        players = {name: Player([sys.executable, str(Path(__file__).resolve()), "--turns", str(options.turns), "--one", kind, data,
+                                 f"{folder}/{kind}"]) for name, kind in {"a plain loop": "plain", "mltrain": "ours"}.items()}
+        measure(players, options.turns, SLICES)
+        plains, ourss = ([float(line) for line in Path(folder, kind).read_text().splitlines()] for kind in ("plain", "ours"))
+    tokens = SLICE * SLICES * BATCH * TOKENS
+    figures = {name: [tokens / seconds for seconds in each.seconds] for name, each in players.items()}
+    print(Table("The same GPT on the same tokens", "tokens/s", figures, None, True).markdown())
+    ratio = statistics.median(a / b for a, b in zip(figures["mltrain"], figures["a plain loop"], strict=True))
+    apart = max(abs(a - b) / a for a, b in zip(plains, ourss, strict=True))
+    print(f"ratio, median of the turns' own: {ratio:.3f}; loss curves of {len(plains)} steps differ by at most {apart:.1e}, relative "
+          f"(first {ourss[0]:.4f}, last {ourss[-1]:.4f})")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from mltrain.agent.loop import Loop
 from mltrain.agent.node import Node
 from mltrain.agent.notices import SIGNALS, Notices, of_signal
 from mltrain.agent.options import Options
+from mltrain.agent.orders import own_forks
 from mltrain.agent.output import Output, Plan
 from mltrain.agent.scribe import Scribe
 from mltrain.agent.tie import adopt_orphans, die_with_parent
@@ -45,7 +46,7 @@ class Agent:
     """One run on one machine, or one machine's part in a run."""
 
     def __init__(self, options: Options, preload: list[str], started: tuple[Loop, Forks] | None = None) -> None:
-        """preload: modules that workers of our own need; a forked one finds them imported. started: by `start_early`."""
+        """preload: modules that workers of our own need; a forked one finds them imported. started: by `orders.start_early`."""
         self.o = options
         self.code: int | None = None
         self._loop, early = started or (Loop(), None)
@@ -108,7 +109,7 @@ class Agent:
         """Is it worth waiting for the template at the first start? For our own workers and scripts that name torch: they import the
         same."""
         if self.o.own:
-            return _own_forks(self._loop, preload)
+            return own_forks(self._loop, preload)
         early, late, patient = ["torch", "torch.distributed"], ["torch._dynamo"], self._names_torch()
         return Forks(self._loop, early, late, patient, say)
 
@@ -226,15 +227,3 @@ class Agent:
     def leave(self, code: int) -> None:
         self.code = code
         self._node.stop()
-
-
-def start_early(preload: list[str]) -> tuple[Loop, Forks]:
-    """A template for workers of our own, importing from now on; for an Agent that comes when it is known what to run."""
-    loop = Loop()
-    forks = _own_forks(loop, preload)
-    forks.start(quiet=True)                                    # else whoever reads what a detached launch prints waits for the run's end
-    return loop, forks
-
-
-def _own_forks(loop: Loop, preload: list[str]) -> Forks:
-    return Forks(loop, ["torch", "torch.distributed", "torch._dynamo", *preload], [], True, say)

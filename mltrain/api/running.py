@@ -19,14 +19,15 @@ WORKER_MODULES = ["mltrain.trainer.trainer", "mltrain.checkpoint.checkpointer", 
 
 def agent(argv: list[str], parser: Callable[[str, str, str], argparse.ArgumentParser]) -> int:
     """Run a command on this machine's workers, with restarts. parser: makes the command line's parser. Returns the exit code of the run."""
-    from mltrain.agent.agent import Agent, start_early
+    started = early = None
+    if argv[:1] == ["--await-orders"]:
+        from mltrain.agent.orders import receive, start_early
+        started, early = start_early(WORKER_MODULES), int(argv[1])
+    from mltrain.agent.agent import Agent
     from mltrain.agent.hosts.here import Here
     from mltrain.agent.options import parse
-    started = None
-    if argv[:1] == ["--await-orders"]:
-        from mltrain.agent.orders import receive
-        started = start_early(WORKER_MODULES)
-        if (orders := receive(int(argv[1]))) is None:
+    if early is not None:
+        if (orders := receive(early)) is None:
             return 0
         argv = orders
     options = parse(argv, parser)
@@ -38,10 +39,10 @@ def launch(overrides: Sequence[str], detach: bool = False) -> int:
     code (detached: 0 when it has started). Raises ConfigError (78), MissingInput (66), StorageError (74) before anything is made."""
     import sys
 
-    from mltrain.beginning import find_weights, launcher_of, make_checkpoint_folder, new_run, prepare_data
     from mltrain.launch.early import Early
-    from mltrain.launch.job import JobSpec
-    with Early() as early:
+    with Early() as early:                                     # first of all: everything waits for its imports
+        from mltrain.beginning import find_weights, launcher_of, make_checkpoint_folder, new_run, prepare_data
+        from mltrain.launch.job import JobSpec
         composed, problems = checked(overrides)
         refuse(problems)
         launcher = launcher_of(composed)

@@ -1,8 +1,11 @@
 """The `mltrain` command: finds the verb, imports only what it needs, and turns every error into one or two lines and an exit code."""
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import sys
+import threading
 from importlib import import_module
 
 from mltrain.errors import INTERRUPTED, MltrainError, StorageError
@@ -44,6 +47,23 @@ start here:
 
 def main(argv: list[str] | None = None) -> int:
     args = sys.argv[1:] if argv is None else argv
+    code = _run(args)
+    if argv is None and "torch" in sys.modules and args[0] != "worker":
+        _leave(code)
+    return code
+
+
+def _leave(code: int) -> None:
+    """Python takes most of a second to take itself apart once torch is imported. Not for a worker: its user's files may still be open."""
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as Python's own end does
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def _run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
         print(usage(), end="")
         return 0 if args else 64
