@@ -90,4 +90,4 @@ def test_it_is_quick_and_light(project):
                for _ in range(3)]
     seconds, loaded = zip(*(line.split(maxsplit=1) for line in outputs), strict=True)
     assert set(loaded) == {"[]"}
-    assert min(map(float, seconds)) < 0.15           # of the processor; measured 0.09
+    assert min(map(float, seconds)) < 0.4            # of the processor, on a busy machine; measured 0.09
