@@ -195,11 +195,11 @@ def main() -> None:
     times = {name: Times() for name in names}
     wanted = {name: options.kills if name == "mltrain" else options.peers for name in names}
     while any(times[name].attempts < wanted[name] for name in names):
-        for name in names:
+        for name in [name for name in names if times[name].attempts < wanted[name]]:
             before = times[name].attempts
             kill(name, times[name], wanted[name], options.limit)
             print(f"{name}: {times[name].attempts} of {wanted[name]}", file=sys.stderr, flush=True)
-            if times[name].attempts == before < wanted[name]:
+            if times[name].attempts == before:
                 raise SystemExit(f"{name} makes no steps")
     print("## How long is a run away when a worker dies?\n")
     print("| | back | median, s | range | × mltrain | respawn / import / group / load / step, medians |\n" + "| --- " * 6 + "|")
