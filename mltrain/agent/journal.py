@@ -40,10 +40,10 @@ class Journal:
         self._status: dict[str, Any] = {}
         self._started, self._begun = 0.0, (-1, 0.0)
         self._waits = -1                                       # the attempt after which a wait for nodes was written down
-        # For the thread: rows with their moments, the newest status; whether it is to come for the rows; whether all is another's now.
+        # For the thread: rows with their moments, the newest status; whether it is to come for them; whether all is another's now.
         self._rows: deque[tuple[str, float | None, dict[str, Any]]] = deque()
-        self._due: dict[str, Any] | None = None
-        self._called = self._abandoned = False
+        self._newest: dict[str, Any] = {}
+        self._called = self._expected = self._abandoned = False
         # The thread's own: rows that the disk has not taken yet, because it is full; what `score` found.
         self._held: list[tuple[str, float | None, dict[str, Any]]] = []
         self._full, self._scores = False, dict[str, Any]()
@@ -180,18 +180,19 @@ class Journal:
         if parts:
             self._status["account"] = {"attempt": self.attempt, "until": round(time.time(), 3), "first_step": self._begun[0],
                                        "step": self._status.get("step") or 0, "parts": parts}
-        idle, self._due = self._due is None, {**self._status}
-        if idle:                                               # where the storage is slow the newest is written, and none twice
+        self._newest = {**self._status}
+        if not self._expected:                                 # where the storage is slow only the newest is written
+            self._expected = True
             self._scribe.post(self._write)
 
     def _write(self) -> None:
-        status, self._due = self._due, None
+        self._expected = False                                 # first: what comes from now on is for the next time
         self._catch_up()
-        if status is None or self.run is None or self._abandoned:
+        if self.run is None or self._abandoned:
             return
         with contextlib.suppress(StorageError, OSError):       # said at the end, when it matters; once a second would be noise
             self._lease.beat(self.attempt)
-            write_status(self.run, {**status, **self._scores})
+            write_status(self.run, {**self._newest, **self._scores})
 
     def score(self) -> None:
         """Goodput so far, and where the time went. Reads the whole ledger: not every second."""
