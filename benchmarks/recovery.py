@@ -166,16 +166,27 @@ def stop(stops: int, limit: float) -> list[tuple[float, float]]:
     return found
 
 
-def memory() -> str:
-    """What the template and what it has forked ahead hold alone, MiB."""
-    with job("mltrain") as running:
-        found = {}
-        for pid in _with(running.folder) if running else []:
+def _sizes(running: Job) -> dict[int, tuple[float, float, float]]:
+    """pid -> (PSS, RSS, not shared), MiB, of the template and what it has forked ahead."""
+    found = {}
+    for pid in _with(running.folder):
+        with contextlib.suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_bytes()
             if b"agent.template" in words and pid not in running.pids():
                 lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
                 sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines[1:]}
                 found[pid] = sizes["Pss"], sizes["Rss"], sizes["Private_Dirty"] + sizes["Private_Clean"]
+    return found
+
+
+def memory() -> str:
+    """What the template and what it has forked ahead hold alone, MiB."""
+    with job("mltrain") as running:
+        found: dict[int, tuple[float, float, float]] = {}
+        give_up = time.monotonic() + 20
+        while running and len(found) < 4 and time.monotonic() < give_up:       # the template, two workers and a store forked ahead
+            time.sleep(1.0)
+            found = _sizes(running)
         if not found:
             return ""
         template, *standbys = (found[pid] for pid in sorted(found))
