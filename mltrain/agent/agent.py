@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mltrain.agent.clouds import Notice
-from mltrain.agent.controller import Controller, Message
+from mltrain.agent.controller import Controller
 from mltrain.agent.forks import Forks
 from mltrain.agent.hosts.cluster import Cluster
 from mltrain.agent.hosts.crew import Crew
@@ -33,6 +33,7 @@ from mltrain.agent.options import Options
 from mltrain.agent.orders import own_forks
 from mltrain.agent.output import Output, Plan
 from mltrain.agent.scribe import Scribe
+from mltrain.agent.site import Message
 from mltrain.agent.tie import adopt_orphans, die_with_parent
 from mltrain.agent.variables import interface_of
 from mltrain.errors import PREEMPTED, MltrainError, UsageError

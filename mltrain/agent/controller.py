@@ -13,7 +13,6 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from mltrain.agent.attempt import Attempt
 from mltrain.agent.cause import End, pick
@@ -25,6 +24,7 @@ from mltrain.agent.journal import Journal, say
 from mltrain.agent.loop import Loop
 from mltrain.agent.options import Options
 from mltrain.agent.policy import Policy, Verdict
+from mltrain.agent.site import Message, Site
 from mltrain.agent.watch.pace import Pace
 from mltrain.errors import INTERRUPTED, PREEMPTED, NodeUnfit
 
@@ -32,24 +32,6 @@ SCORE_EVERY = 10         # ticks
 LOOK_SECONDS = 0.1       # between two looks at who is there
 GROW_SECONDS = 3.0       # an attempt is not ended for more nodes before it has run so long
 _STATES = {0: "done", PREEMPTED: "stopped", INTERRUPTED: "stopped"}
-Message = dict[str, Any]
-
-
-class Site(Protocol):
-    """What a controller needs of the agent it lives in."""
-
-    def obey(self, order: Message) -> None:
-        """An order for this agent's own node."""
-    def serve(self, attempt: int) -> tuple[str, int]:
-        """The address of a new store for that attempt. Raises NodeUnfit (69)."""
-    def claim(self, attempt: int, claim: dict[str, Any], then: Callable[[bool], None]) -> None:
-        """Is this attempt ours to make? then(False), perhaps later, when another controller has it. claim: fields for a `Claim`."""
-    def answers(self, node: str) -> bool:
-        """False if that node's agent is dead for sure."""
-    def over(self, code: int) -> None:
-        """The run has ended: its exit code."""
-    def deposed(self) -> None:
-        """Another controller has the run: this one is done."""
 
 
 class Controller:
