@@ -66,7 +66,8 @@ def test_ctrl_c_says_that_it_goes_on(tmp_path):
         time.sleep(0.001)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=LIMIT)
-    assert (process.returncode, said.count("\n")) == (130, 1) and "goes on" in said
+    *_, last = said.splitlines()                        # before it: progress, on a slow machine
+    assert process.returncode == 130 and "goes on" in last and "Traceback" not in said, said
 
 
 WRONG = {
