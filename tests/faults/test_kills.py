@@ -32,8 +32,10 @@ def run_of(project: Path, name: str) -> Path:
     return max((project / "runs").glob(f"{name}-2*"), default=Path())
 
 
-@pytest.mark.parametrize("target", ["self", "workers"])
-@pytest.mark.parametrize("moment", ["start 0", "step 6", "evaluated 10", "saved 8", "stop 24"])
+@pytest.mark.parametrize("moment, target", [
+    ("start 0", "workers"), ("step 6", "self"), ("evaluated 10", "self"), ("saved 8", "workers"), ("stop 24", "self"),
+    *[pytest.param(*other, marks=pytest.mark.full) for other in
+      [("start 0", "self"), ("step 6", "workers"), ("evaluated 10", "workers"), ("saved 8", "self"), ("stop 24", "workers")]]])
 def test_killed_workers_come_back(project: Path, undisturbed: str, moment: str, target: str) -> None:
     """A worker, or all of them: before the first step, in a step, in an evaluation, in a save, at the very end."""
     name = f"{moment}-{target}".replace(" ", "-")
