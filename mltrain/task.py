@@ -42,6 +42,7 @@ class Task(nn.Module):
 
     def loss(self, batch: Batch) -> Loss:
         """Forward one micro-batch. total is differentiated; weight counts its targets (0 is allowed)."""
+        # as nn.Module's own forward, and not abstract: a task that is only evaluated or exported needs no loss
         raise NotImplementedError(f"{type(self).__name__} defines no loss(batch)")
 
     def evaluate(self, batch: Batch) -> dict[str, Loss]:

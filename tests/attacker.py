@@ -83,8 +83,9 @@ def flood(host: str, port: int, seconds: float) -> dict[str, int]:
         made += 1
         for key, _ in selector.select(0.001):
             if made % 2:
+                assert isinstance(key.fileobj, socket.socket)
                 with contextlib.suppress(OSError):
-                    key.fileobj.send(b"nonsense\n")             # type: ignore[union-attr]
+                    key.fileobj.send(b"nonsense\n")
         while len(waiting) > 300:
             old = waiting.pop(0)
             selector.unregister(old)

@@ -15,7 +15,8 @@ T = TypeVar("T")
 
 
 class Scribe:
-    """Does jobs in their order. A job deals with its own errors, a question's are raised in the loop. loop: where answers are given."""
+    """Does jobs in their order. loop: where answers are given, and what a job raises is raised: a thread that died of it would leave all
+    that waits for it waiting for ever."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
@@ -38,7 +39,7 @@ class Scribe:
 
     def ask(self, question: Callable[[], T], then: Callable[[T], None]) -> None:
         """then(question()) in the loop, question() in the thread."""
-        self.post(lambda: self._answer(question, then))
+        self.post(lambda: self._tell(partial(then, question())))
 
     def settle(self, seconds: float | None = None) -> bool:
         """Wait until all is done. False if it is not after so many seconds."""
@@ -52,17 +53,15 @@ class Scribe:
                 job, self._busy = self._jobs.popleft(), True
             try:
                 job()
+            except Exception as error:                         # noqa: BLE001 whatever it is, the loop must hear of it
+                self._tell(partial(_raise, error))
             finally:
                 with self._some:
                     self._busy = False
                     self._some.notify_all()
 
-    def _answer(self, question: Callable[[], T], then: Callable[[T], None]) -> None:
-        try:
-            found = question()
-            self._answers.append(lambda: then(found))
-        except Exception as error:                             # noqa: BLE001 whatever it is, it is not for this thread
-            self._answers.append(partial(_raise, error))
+    def _tell(self, answer: Callable[[], None]) -> None:
+        self._answers.append(answer)
         try:
             self._write.send(b"s")
         except BlockingIOError:                                # the loop has enough to wake up by

@@ -55,7 +55,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _leave(code: int) -> None:
     """Python takes most of a second to take itself apart once torch is imported. Not for a worker: its user's files may still be open."""
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as Python's own end does
+    # Python's own end begins so, and has no public name for it: a plain join would wait for ever for the threads of an idle executor.
+    threading._shutdown()  # type: ignore[attr-defined]  # typeshed leaves private names out
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):

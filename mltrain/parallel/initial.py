@@ -30,9 +30,8 @@ def build(factory: Callable[[], M], seed: int) -> tuple[M, bool]:
         with torch.device("meta"):
             task = factory()
         deferred = can_defer(task)
-    except (RuntimeError, NotImplementedError, TypeError, ValueError):
-        # Its constructor computes with weights that have no values here. A mistake of its own is not hidden: it comes again below.
-        deferred = False
+    except (RuntimeError, TypeError, ValueError):              # it computes with weights that have no values here (torch raises all three)
+        deferred = False                                       # a mistake of its own is not hidden: it comes again below
     if not deferred:
         seed_module(seed, "")
         task = factory()

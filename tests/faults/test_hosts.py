@@ -23,6 +23,7 @@ from mltrain.runs.layout import ledger_file
 from mltrain.runs.outcome import read_status
 from mltrain.testing.faults import kill, wait_for, worker_pids
 
+# On a laptop without root; in CI a skip is a failure (conftest.py).
 pytestmark = pytest.mark.skipif(bool(possible()), reason=possible())
 STEPS = ["steps=200", "checkpoint.every=20", "eval_every=0", "checkpoint.keep=3", "launcher.workers=1"]
 

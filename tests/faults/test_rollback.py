@@ -1,6 +1,7 @@
 """A poisoned batch sends a run back and around it; the bits are those of a run that never met it, whatever is killed on the way."""
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from functools import partial
@@ -46,7 +47,7 @@ def test_it_has_the_bits_of_a_run_that_never_had_these_samples(project: Path, un
                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(project))
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    import parts  # type: ignore[import-not-found]  # the project's
+    parts = importlib.import_module("parts")                   # the project's
     loader = Loader(parts.Points(SAMPLES).train, global_batch=GLOBAL_BATCH, micro_batch=2, skipped=SKIPPED)
     checkpointer = Checkpointer(tmp_path, every=100)
     Trainer(parts.Fit, loader, partial(torch.optim.AdamW, lr=5e-3), steps=32, schedule=linear(32, final=0.1),

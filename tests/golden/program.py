@@ -10,6 +10,7 @@ import platform
 import re
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch.distributed.tensor import DTensor
@@ -32,8 +33,8 @@ def kind() -> str:
     return f"{platform.machine()} {cpu} {torch.backends.cpu.get_cpu_capability()} torch-{torch.__version__.split('+')[0]}"
 
 
-def train(compute: str, seed: int = 0) -> dict[str, object]:
-    strategy = Native("single", reduction="exact", precision=Precision(compute), clip=0.5, seed=seed)  # type: ignore[arg-type]
+def train(compute: Literal["float32", "bfloat16"], seed: int = 0) -> dict[str, object]:
+    strategy = Native("single", reduction="exact", precision=Precision(compute), clip=0.5, seed=seed)
     strategy.setup(lambda: LanguageModeling(GPT(257, 48, 2, 4, kv_heads=2, dropout=0.1), ignore=5),
                    partial(torch.optim.AdamW, lr=1e-2, eps=1e-3), cosine(STEPS, warmup=2), MICRO_BATCHES)
     data = torch.randint(0, 40, (STEPS, MICRO_BATCHES, MICRO_BATCH, TOKENS + 1), generator=torch.Generator().manual_seed(1))

@@ -72,3 +72,14 @@ def test_who_has_lost_the_run_writes_nothing_more(tmp_path: Path) -> None:
     assert journal.settle(5) and [row.get("step") for row in ledger.read(path)] in ([None], [None, 1]), "the write under way is the last"
     with path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_what_a_job_raises_ends_the_loop_and_not_the_thread() -> None:
+    loop, done = Loop(), list[int]()
+    scribe = Scribe(loop)
+    scribe.post(lambda: [][0])
+    with pytest.raises(IndexError):
+        loop.run(lambda: False)
+    scribe.ask(lambda: 7, done.append)
+    loop.run(lambda: bool(done))
+    assert done == [7] and scribe.settle(5)
